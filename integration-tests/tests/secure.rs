@@ -318,29 +318,29 @@ async fn topics_are_created_with_leave_and_refused_without() {
     );
 }
 
-/// Starts a subscription and a task producer with these settings: both must fail, in time, and name
-/// this.
+/// Starts a subscription and a task producer with these settings, beside each other: both must
+/// fail, in time, and name this.
 async fn refused(site: &Site, settings: Settings, servers: &str, named: &[&str]) {
     let began = Instant::now();
-    let builder = Subscription::builder(&site.group, &site.origin)
+    let subscription = Subscription::builder(&site.group, &site.origin)
         .bootstrap_servers(servers)
         .kafka_settings(settings.clone())
-        .startup_timeout(STARTUP);
-    let result = builder
-        .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
-        .await;
-    check_refusal(began, result.err().map(|error| error.to_string()), named);
-
-    let began = Instant::now();
-    let builder = TaskProducer::builder(&site.origin)
+        .startup_timeout(STARTUP)
+        .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) });
+    let producer = TaskProducer::builder(&site.origin)
         .bootstrap_servers(servers)
-        .application_id("secure");
-    let result = builder
+        .application_id("secure")
         .kafka_settings(settings)
         .startup_timeout(STARTUP)
-        .start()
-        .await;
-    check_refusal(began, result.err().map(|error| error.to_string()), named);
+        .start();
+    let (subscription, producer) = tokio::join!(subscription, producer);
+    let errors = [
+        subscription.err().map(|error| error.to_string()),
+        producer.err().map(|error| error.to_string()),
+    ];
+    for error in errors {
+        check_refusal(began, error, named);
+    }
 }
 
 #[track_caller]
@@ -444,29 +444,16 @@ async fn a_certificate_for_another_host_is_named() {
 async fn the_wrong_protocol_for_a_listener_ends_in_time_and_names_it() {
     let kafka = kafka_or_skip!();
     let site = Site::bare(kafka).await;
-    refused(
-        &site,
-        Settings::new(),
-        &site.servers,
-        &[&site.servers, "security.protocol"],
-    )
-    .await;
-    let plain = kafka.bootstrap_servers();
-    refused(
-        &site,
-        site.settings.clone(),
-        plain,
-        &[plain, "security.protocol"],
-    )
-    .await;
-    let scram = kafka.at("SCRAM");
-    refused(
-        &site,
-        site.settings.clone(),
-        &scram,
-        &[&scram, "security.protocol"],
-    )
-    .await;
+    let (plain, scram) = (kafka.bootstrap_servers(), kafka.at("SCRAM"));
+    let with = |settings: &Settings, servers: &str| {
+        let (site, settings, servers) = (&site, settings.clone(), servers.to_owned());
+        async move { refused(site, settings, &servers, &[&servers, "security.protocol"]).await }
+    };
+    tokio::join!(
+        with(&Settings::new(), &site.servers),
+        with(&site.settings, plain),
+        with(&site.settings, &scram)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,10 +8,8 @@
 use crate::offset::{Offset, Position};
 use crate::varint;
 
-/// From so many unclean starts without progress on, what was named at a crash runs by itself.
-pub const ISOLATION_STARTS: u32 = 2;
-/// A record that was named alone at so many crashes is poison. The last of them was in a quiet
-/// turn, where nothing else ran in its process.
+/// A record that was named alone at so many crashes is poison. At each of them nothing else ran in
+/// its process.
 pub const POISON_CRASHES: u32 = 2;
 /// The same for a record that has also run alone without ending its process: one that takes long,
 /// or fails again and again, is what runs most of the time, and so what is named when the process
@@ -20,7 +18,7 @@ pub const POISON_CRASHES: u32 = 2;
 pub const POISON_CRASHES_OF_SURVIVED: u32 = 4;
 /// The most records that a mark names together. Fewer would make care dear where processes were
 /// killed from outside: a mark is a commit that is waited for. Each costs a byte or two of the
-/// metadata, and a turn by itself after a crash.
+/// metadata, and a trial after a crash.
 pub const GROUP: usize = 64;
 /// The most records that evidence remembers; each takes a few bytes of the metadata. No more are
 /// named than there is room for, so that a crash drives out no suspicion from before.
@@ -107,9 +105,10 @@ impl Evidence {
     }
 
     /// What a new epoch in process `here` makes of it: a mark of another process means that it
-    /// ended uncleanly, and the records it had named are suspected. `true` where that is so; the
-    /// result then has to be on the broker before anything starts, or the next start would tell of
-    /// the same crash again.
+    /// ended uncleanly, and the records it had named are suspected. `true` where that is so.
+    ///
+    /// The result is committed with the first mark. Where the process ends before that, it has run
+    /// nothing here, and the next one concludes the same from the same commit.
     ///
     /// A crash counts for a record that was named alone. Of several that were named together any
     /// can be the one, or none where the process was killed from outside: however often that
@@ -157,6 +156,11 @@ impl Evidence {
         self.find(offset).is_some_and(Suspect::is_poison)
     }
 
+    /// How many more records can be suspected.
+    pub(crate) fn room(&self) -> usize {
+        MAX_SUSPECTS.saturating_sub(self.suspects.len())
+    }
+
     fn find(&self, offset: Offset) -> Option<&Suspect> {
         self.place(offset).ok().map(|place| &self.suspects[place])
     }
@@ -173,7 +177,7 @@ impl Evidence {
                 self.suspects[place].crashes = self.suspects[place].crashes.saturating_add(crashes)
             }
             Err(_) => {
-                if self.suspects.len() >= MAX_SUSPECTS && !self.make_room(crashes) {
+                if self.room() == 0 && !self.make_room(crashes) {
                     return;
                 }
                 let place = self

@@ -19,7 +19,7 @@
 //! | [`OwnerWatch`] | whether a partition's owner is blocked |
 //! | [`KeySketch`] | which keys have the most records, take the most time, wait longest |
 //! | [`Ownership`], [`Groups`] | whose a retry is where groups share a retry topic, and which other groups are alive |
-//! | [`Evidence`], [`Caution`] | which record ends the process again and again |
+//! | [`Evidence`], [`Mark`] | which record ends the process again and again |
 //! | [`member::hand_over`] | when a revoke is answered, and when a shutdown closes the client |
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was re-created |
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
@@ -110,8 +110,8 @@ pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{About, CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use doubling::Doubling;
 pub use evidence::{
-    Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES,
-    POISON_CRASHES_OF_SURVIVED, Suspect,
+    Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, POISON_CRASHES_OF_SURVIVED,
+    Suspect,
 };
 pub use failed_attempt::{ErrorClass, FailedAttempt, Place};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
@@ -129,11 +129,11 @@ pub use outage_guard::{
 };
 pub use owner_watch::{BlockedOwner, OwnerWatch};
 pub use partition::{
-    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery,
-    FailureHeaders, LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT,
-    Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView, PoisonFate, Poisoned,
-    Publish, PublishRequest, PublishResult, RecordState, RetryTier, SUSPECT_PATIENCE, Settlement,
-    Snapshot, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, WaitingFor, Watchdog,
+    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Delivered, Delivery, FailureHeaders,
+    LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason,
+    Partition, PartitionSettings, Paused, PendingView, PoisonFate, Poisoned, Publish,
+    PublishRequest, PublishResult, RecordState, RetryTier, SUSPECT_PATIENCE, Settlement, Snapshot,
+    Start, Success, Ticket, Verdict, Wait, WaitingFor, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{

@@ -36,9 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
-pub use caution::{
-    Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn,
-};
+pub use caution::{MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{
@@ -118,8 +116,7 @@ impl<R> Partition<R> {
     }
 
     /// As [`new`](Self::new), in process `here` and with the evidence of that commit after
-    /// [`Evidence::at_start`]. Where that said that the start is unclean, the caller has committed
-    /// it before.
+    /// [`Evidence::at_start`].
     pub fn with_evidence(
         settings: Arc<PartitionSettings>,
         epoch: Epoch,
@@ -236,8 +233,8 @@ impl<R> Partition<R> {
     }
 
     /// The next attempt to start, if one may: a ready lane, a free place, neither paused nor
-    /// draining nor stopped, and covered by a mark and a turn (see
-    /// [`wanted_mark`](Self::wanted_mark) and [`wants_turn`](Self::wants_turn)).
+    /// draining nor stopped, and covered by a mark, and a suspect by a trial (see
+    /// [`wanted_mark`](Self::wanted_mark) and [`wants_trial`](Self::wants_trial)).
     pub fn next_start(&mut self) -> Option<Start<'_, R>> {
         if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
             return None;

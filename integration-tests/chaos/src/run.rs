@@ -43,7 +43,8 @@ const GOOD_RECORDS_FROM: u64 = 1_000_000_000;
 /// Members of the second group.
 const SECOND_MEMBERS: usize = 2;
 /// When the members are started again meanwhile: a record that was parked is tried again in a new
-/// epoch only.
+/// epoch only. Longer than [`PATIENCE`](crate::settings::PATIENCE): before it is over, bad records that are
+/// held would begin a member in which nothing succeeds, and be held without end.
 const PARKED_PATIENCE: Duration = Duration::from_secs(50);
 const LOOK: Duration = Duration::from_millis(250);
 

@@ -281,7 +281,8 @@ async fn by_the_policy_to_stop_a_poison_record_ends_the_subscription_and_is_name
         (scene.topic.clone(), 0, 1, "poison")
     );
     assert!(!ran.lock().unwrap().contains(&1) && scene.dead().await.is_empty());
-    assert_eq!(scene.evidence().await.crashes(Offset::new(1)), 2);
+    let (found, _) = scene.evidence().await.at_start(Instance::new(8));
+    assert!(found.is_poison(Offset::new(1)), "the next start stops too");
 }
 
 /// A killer in a partition that has not crashed yet must not be blamed on the suspect of another.

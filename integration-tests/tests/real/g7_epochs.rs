@@ -37,9 +37,10 @@ async fn committed(scene: &Scene<'_>) -> Committed {
 /// An attempt that cannot be stopped outlives its epoch and succeeds; meanwhile the same member has
 /// the partition again. The record must not run again before that attempt has ended, and its late
 /// success must not settle it.
-async fn late_result(protocol: Protocol) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_late_result_of_an_ended_epoch_settles_nothing() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let scene = Scene::new(kafka, 2).await.by(protocol);
+    let scene = Scene::new(kafka, 2).await;
     let in_partition = |partition, records: Vec<NewRecord>| -> Vec<NewRecord> {
         records
             .into_iter()
@@ -159,35 +160,28 @@ async fn late_result(protocol: Protocol) {
     threads.end().await;
 }
 
-for_protocols! { late_result:
-    the_late_result_of_an_ended_epoch_settles_nothing_cooperative: Cooperative,
-    the_late_result_of_an_ended_epoch_settles_nothing_range: Range,
-}
-
 /// Thrown out again and again under load, the member comes back each time and misses nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_thrown_out_comes_back_by_itself_and_loses_nothing() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    for protocol in [Protocol::Cooperative, Protocol::Range] {
-        let scene = Scene::new(kafka, 4).await.by(protocol);
-        let member = member(&scene, "a").await;
-        let load = Load::start(kafka, &scene.topic, 50, 0);
-        scene.done(100).await;
-        for _ in 0..3 {
-            let id = scene.only_member().await;
-            kafka.evict(&scene.group, &id).await.unwrap();
-            scene.other_member(&id).await;
-            scene.done(scene.journal.done() + 100).await;
-        }
-        load.stop().await;
-        let produced = scene.all_done().await;
-        assert_eq!(member.state(), State::Running);
-        member.shutdown().await.unwrap();
-        let report = scene.journal.check(&produced, Expect::Crashes);
-        report.assert_nothing_lost();
-        assert!(report.order.is_empty(), "broken promise: {report}");
-        scene.assert_all_committed().await;
+    let scene = Scene::new(kafka, 4).await;
+    let member = member(&scene, "a").await;
+    let load = Load::start(kafka, &scene.topic, 50, 0);
+    scene.done(100).await;
+    for _ in 0..3 {
+        let id = scene.only_member().await;
+        kafka.evict(&scene.group, &id).await.unwrap();
+        scene.other_member(&id).await;
+        scene.done(scene.journal.done() + 100).await;
     }
+    load.stop().await;
+    let produced = scene.all_done().await;
+    assert_eq!(member.state(), State::Running);
+    member.shutdown().await.unwrap();
+    let report = scene.journal.check(&produced, Expect::Crashes);
+    report.assert_nothing_lost();
+    assert!(report.order.is_empty(), "broken promise: {report}");
+    scene.assert_all_committed().await;
 }
 
 /// Its session is long: only the process that is stopped is to be thrown out.

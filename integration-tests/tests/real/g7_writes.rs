@@ -6,11 +6,9 @@ use std::{collections::HashMap, time::Duration};
 use keylane::dead_letter::FailedRecordId;
 use keylane::{DeadLetter, Headers, Json, Task, TaskError};
 use keylane_integration_tests::{
-    for_protocols,
     kafka::{Kafka, Nodes, StoredRecord},
     kafka_or_skip,
     load::numbered,
-    protocol::Protocol,
     scene::{DEADLINE, Scene},
     wait::wait_for,
 };
@@ -36,10 +34,11 @@ fn generation(record: &StoredRecord) -> i32 {
     generation.parse().unwrap()
 }
 
-async fn copies(protocol: Protocol) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_a_dead_letter_share_their_id_and_name_their_epochs() {
     let kafka = kafka_or_skip!(Nodes::One);
     for _ in 0..5 {
-        if are_copies(protocol, kafka).await {
+        if are_copies(kafka).await {
             return;
         }
     }
@@ -49,8 +48,8 @@ async fn copies(protocol: Protocol) {
 /// Thrown out after its dead letters were acknowledged and before they were committed, the member
 /// comes back and writes them again. `false` where they were committed all the same: a member that
 /// got no CPU for a second has to prove that it still is one, by a commit.
-async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
-    let scene = Scene::new(kafka, 1).await.by(protocol);
+async fn are_copies(kafka: &Kafka) -> bool {
+    let scene = Scene::new(kafka, 1).await;
     let dead = scene.another("dead", 1).await;
     scene.write(numbered(0..RECORDS, RECORDS)).await;
     let member = scene
@@ -105,9 +104,4 @@ async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
     let committed = scene.committed().await.remove(0);
     assert_eq!(committed.offset, Some(RECORDS as i64));
     true
-}
-
-for_protocols! { copies:
-    copies_of_a_dead_letter_share_their_id_and_name_their_epochs_cooperative: Cooperative,
-    copies_of_a_dead_letter_share_their_id_and_name_their_epochs_range: Range,
 }

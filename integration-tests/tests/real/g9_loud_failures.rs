@@ -18,7 +18,7 @@ use keylane_integration_tests::{
     member::{journaled, spread},
     own_kafka_or_skip,
     protocol::Protocol,
-    scene::{DEADLINE, SESSION_MS, Scene, no_trouble},
+    scene::{DEADLINE, SESSION_MS, Scene, no_trouble, trouble},
     threads::Threads,
     wait::{wait_for, wait_until},
 };
@@ -206,17 +206,8 @@ async fn a_subscription_whose_tokio_runtime_ends_ends_with_an_error_and_leaves_t
         .assert_clean();
 }
 
-/// When a deleted topic is made anew.
-#[derive(Clone, Copy, PartialEq)]
-enum Anew {
-    /// After the member has given its partitions back.
-    Later,
-    /// Before the member's next look at the topics.
-    AtOnce,
-}
-
 /// One of two origin topics is deleted and made anew while the member runs.
-async fn deleted_topic(protocol: Protocol, anew: Anew) {
+async fn deleted_topic(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await.by(protocol);
     let other = scene.another("other", 2).await;
     let Scene { kafka, topic, .. } = &scene;
@@ -230,26 +221,18 @@ async fn deleted_topic(protocol: Protocol, anew: Anew) {
     scene.all_committed().await;
 
     kafka.delete_topic(topic).await.unwrap();
-    if anew == Anew::Later {
-        wait_until("the state shows the missing topic", DEADLINE, || {
-            member
-                .status()
-                .trouble
-                .is_some_and(|trouble| trouble.kind == TroubleKind::MissingTopic)
-        })
-        .await;
-        // The other topic is not concerned.
-        kafka.produce(&other, numbered(0..200, 20)).await.unwrap();
-        scene.done(400).await;
-        let gone = || {
-            member
-                .status()
-                .partitions
-                .iter()
-                .all(|partition| *partition.topic != **topic)
-        };
-        wait_until("its partitions are given back", DEADLINE, gone).await;
-    }
+    trouble(&member, TroubleKind::MissingTopic).await;
+    // The other topic is not concerned.
+    kafka.produce(&other, numbered(0..200, 20)).await.unwrap();
+    scene.done(400).await;
+    let gone = || {
+        member
+            .status()
+            .partitions
+            .iter()
+            .all(|partition| *partition.topic != **topic)
+    };
+    wait_until("its partitions are given back", DEADLINE, gone).await;
     let so_far = scene.journal.done();
 
     // The new topic holds more than the old one did: nothing of the old one's positions may apply
@@ -262,14 +245,9 @@ async fn deleted_topic(protocol: Protocol, anew: Anew) {
     member.shutdown().await.unwrap();
 }
 
-for_protocols! { deleted_topic(Anew::Later):
+for_protocols! { deleted_topic:
     a_deleted_topic_shows_and_one_made_anew_is_read_from_its_beginning_classic: Cooperative,
     a_deleted_topic_shows_and_one_made_anew_is_read_from_its_beginning_consumer: Consumer,
-}
-
-for_protocols! { deleted_topic(Anew::AtOnce):
-    a_topic_deleted_and_made_anew_at_once_is_read_from_its_beginning_classic: Cooperative,
-    a_topic_deleted_and_made_anew_at_once_is_read_from_its_beginning_consumer: Consumer,
 }
 
 /// First one broker of three is lost under load, then all of them.

@@ -168,8 +168,9 @@ for_protocols! { in_the_middle_of_work:
 
 /// A member that does not fetch does not notice it: its position in the old topic is in range in
 /// the new one.
-async fn while_fetching_is_paused(protocol: Protocol) {
-    let scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning() {
+    let scene = Reread::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
     let member = scene.read_the_old_one().await;
     let old = logs(&scene.committed_to_the_end(&Logs::new()).await);
     member.handle().pause();
@@ -183,14 +184,10 @@ async fn while_fetching_is_paused(protocol: Protocol) {
     scene.ends(member, &old).await;
 }
 
-for_protocols! { while_fetching_is_paused:
-    a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_classic: Cooperative,
-    a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_consumer: Consumer,
-}
-
 /// The member that saw the deletion stops before it can know, and hands its position on.
-async fn across_a_restart(protocol: Protocol) {
-    let scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning() {
+    let scene = Reread::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
     let member = scene.read_the_old_one().await;
     let old = logs(&scene.committed_to_the_end(&Logs::new()).await);
     scene.make_anew().await;
@@ -198,11 +195,6 @@ async fn across_a_restart(protocol: Protocol) {
     let second = scene.start("b").await;
     scene.the_new_one_is_done("").await;
     scene.ends(second, &old).await;
-}
-
-for_protocols! { across_a_restart:
-    a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning_classic: Cooperative,
-    a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning_consumer: Consumer,
 }
 
 /// Deletes and re-creates the topic of a group without members, and leaves it the commits of the
@@ -239,8 +231,9 @@ async fn left_over_commits(scene: &Reread) -> Vec<Committed> {
     old
 }
 
-async fn while_nobody_runs(protocol: Protocol) {
-    let scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_names_another_log_is_left() {
+    let scene = Reread::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
     let old = left_over_commits(&scene).await;
     let second = scene.start("b").await;
     scene.the_new_one_is_done("b").await;
@@ -253,11 +246,6 @@ async fn while_nobody_runs(protocol: Protocol) {
         "each record once: the new epoch began before anything was read"
     );
     scene.goes_on().await;
-}
-
-for_protocols! { while_nobody_runs:
-    a_commit_that_names_another_log_is_left_classic: Cooperative,
-    a_commit_that_names_another_log_is_left_consumer: Consumer,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,14 +19,32 @@ fn keys(object: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// What a reference stands for.
+fn followed<'a>(document: &'a Value, described: &'a Value) -> &'a Value {
+    let Some(reference) = described["$ref"].as_str() else {
+        return described;
+    };
+    document
+        .pointer(reference.strip_prefix('#').unwrap())
+        .unwrap_or_else(|| panic!("{reference}"))
+}
+
+/// The path, the method, and the description of each operation.
+fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths.flat_map(|(path, item)| {
+        let operations = item.as_object().unwrap().iter();
+        operations
+            .filter(|(name, _)| *name != "parameters")
+            .map(move |(method, operation)| (&**path, &**method, operation))
+    })
+}
+
 /// What a schema demands that the value is not. Stricter than JSON Schema: fields that are not
 /// described are refused.
 fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
-    if let Some(reference) = schema["$ref"].as_str() {
-        let schema = document
-            .pointer(reference.strip_prefix('#').unwrap())
-            .unwrap_or_else(|| panic!("{reference}"));
-        return faults(document, schema, value, at);
+    if schema.get("$ref").is_some() {
+        return faults(document, followed(document, schema), value, at);
     }
     if let Some(choices) = schema["oneOf"].as_array() {
         let of_each: Vec<_> = choices
@@ -102,6 +120,25 @@ fn the_paths_of_the_description_are_those_of_the_router() {
     assert_eq!(document["openapi"], "3.1.0");
     let described: BTreeSet<_> = keys(&document["paths"]).into_iter().collect();
     assert_eq!(described, ROUTES.iter().map(|(path, _)| *path).collect());
+}
+
+#[test]
+fn the_placeholders_of_each_path_are_described() {
+    let document = document();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let placeholders: Vec<_> = path
+            .split(['{', '}'])
+            .skip(1)
+            .step_by(2)
+            .map(Value::from)
+            .collect();
+        let described = item["parameters"].as_array().cloned().unwrap_or_default();
+        let described: Vec<_> = described
+            .iter()
+            .map(|parameter| followed(&document, parameter)["name"].clone())
+            .collect();
+        assert_eq!(described, placeholders, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -288,45 +325,43 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
 #[tokio::test]
 async fn every_answer_is_as_described_and_everything_described_is_answered() {
     let document = document();
-    for (path, operations) in document["paths"].as_object().unwrap() {
-        for (method, operation) in operations.as_object().unwrap() {
-            let responses = &operation["responses"];
-            let mut expected: BTreeMap<&str, bool> = keys(responses)
-                .into_iter()
-                .map(|status| (status, false))
-                .collect();
-            for answer in drive(path, &method.to_uppercase()).await {
-                let at = format!("{method} {path} {}", answer.status.as_u16());
-                let response = &responses[answer.status.as_str()];
-                assert!(
-                    !response.is_null(),
-                    "{at} is not described: {}",
-                    answer.text
-                );
-                *expected.get_mut(answer.status.as_str()).unwrap() = true;
-                let (content_type, _) = answer
-                    .content_type()
-                    .split_once(';')
-                    .unwrap_or((answer.content_type(), ""));
-                let schema = response["content"]
-                    .get(content_type)
-                    .unwrap_or_else(|| panic!("{at}: {content_type}"));
-                let is_json = content_type.ends_with("json");
-                let value = if is_json {
-                    answer.json()
-                } else {
-                    Value::String(answer.text.clone())
-                };
-                assert_eq!(
-                    faults(&document, &schema["schema"], &value, &at),
-                    Vec::<String>::new()
-                );
-            }
+    for (path, method, operation) in operations(&document) {
+        let responses = &operation["responses"];
+        let mut expected: BTreeMap<&str, bool> = keys(responses)
+            .into_iter()
+            .map(|status| (status, false))
+            .collect();
+        for answer in drive(path, &method.to_uppercase()).await {
+            let at = format!("{method} {path} {}", answer.status.as_u16());
+            let response = followed(&document, &responses[answer.status.as_str()]);
             assert!(
-                expected.values().all(|is_seen| *is_seen),
-                "{method} {path}: never answered {expected:?}"
+                !response.is_null(),
+                "{at} is not described: {}",
+                answer.text
+            );
+            *expected.get_mut(answer.status.as_str()).unwrap() = true;
+            let (content_type, _) = answer
+                .content_type()
+                .split_once(';')
+                .unwrap_or((answer.content_type(), ""));
+            let schema = response["content"]
+                .get(content_type)
+                .unwrap_or_else(|| panic!("{at}: {content_type}"));
+            let is_json = content_type.ends_with("json");
+            let value = if is_json {
+                answer.json()
+            } else {
+                Value::String(answer.text.clone())
+            };
+            assert_eq!(
+                faults(&document, &schema["schema"], &value, &at),
+                Vec::<String>::new()
             );
         }
+        assert!(
+            expected.values().all(|is_seen| *is_seen),
+            "{method} {path}: never answered {expected:?}"
+        );
     }
 }
 

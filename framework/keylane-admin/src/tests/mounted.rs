@@ -71,6 +71,24 @@ async fn the_same_rules_hold_under_a_prefix_and_without() {
     }
 }
 
+/// The server of the description is relative to where the description was read, so that its paths
+/// hold under a prefix.
+#[tokio::test]
+async fn the_described_paths_hold_under_a_prefix() {
+    for prefix in ["", "/keylane"] {
+        let document = format!("{prefix}/openapi.json");
+        let answer = ask_app("GET", &document, "localhost", "", 0).await;
+        assert_eq!(answer.json()["servers"][0]["url"], ".");
+        let (directory, _) = document.rsplit_once('/').unwrap();
+        let described = answer.json()["paths"].as_object().unwrap().clone();
+        for path in described.keys().filter(|path| !path.contains('{')) {
+            let path = format!("{directory}{path}");
+            let answer = ask_app("GET", &path, "localhost", "", 0).await;
+            assert_ne!(answer.text, "not of the app", "{path}");
+        }
+    }
+}
+
 #[test]
 fn a_server_and_its_router_show_the_same_subscriptions() {
     let server = crate::AdminServer::builder().start().unwrap();

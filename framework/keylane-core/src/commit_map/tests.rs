@@ -542,3 +542,43 @@ fn the_leader_epoch_goes_with_the_ranges_and_never_ranges_without_it() {
         );
     }
 }
+
+#[test]
+fn a_range_that_fills_the_room_to_its_last_bit_fits() {
+    let range = |last| SettledRange {
+        first: Offset::new(1),
+        last: Offset::new(last),
+    };
+    // Three bits and five.
+    let mut writer = RangeWriter::new(Position::new(0), 1);
+    assert!(writer.push(range(4)) && !writer.full);
+    let mut writer = RangeWriter::new(Position::new(0), 1);
+    assert!(!writer.push(range(8)) && writer.full);
+}
+
+#[test]
+fn a_text_of_the_longest_length_is_read_and_no_longer_one() {
+    let position = Position::new(7);
+    let of_length = |length: usize| {
+        let lengths = length / 4 * 3 - 100..length;
+        let texts = lengths.map(|bytes| text(position, &vec![0; bytes], &[]));
+        texts
+            .filter(|text| text.len() >= length)
+            .min_by_key(String::len)
+    };
+    let longest = of_length(MAX_TEXT_BYTES).expect("there is one");
+    assert_eq!(longest.len(), MAX_TEXT_BYTES);
+    assert!(payload(position, &longest).is_ok());
+    let longer = of_length(MAX_TEXT_BYTES + 1).expect("there is one");
+    assert_eq!(payload(position, &longer), Err(MapError::Damaged));
+}
+
+#[test]
+fn a_text_that_ends_behind_its_checksum_says_nothing_and_a_shorter_one_is_damaged() {
+    let position = Position::new(7);
+    let of = |bytes: &[u8]| format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let checksum = checksum(position, &[]);
+    assert_eq!(payload(position, &of(&checksum)), Ok(Vec::new()));
+    let shorter = of(&checksum[1..]);
+    assert_eq!(payload(position, &shorter), Err(MapError::Damaged));
+}

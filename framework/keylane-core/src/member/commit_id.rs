@@ -29,3 +29,16 @@ impl CommitIds {
         CommitId(self.last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_comes_back_as_it_went() {
+        let mut ids = CommitIds::default();
+        let (first, second) = (ids.next(), ids.next());
+        assert_eq!((first.get(), second.get()), (1, 2));
+        assert_eq!(CommitId::new(second.get()), second);
+    }
+}

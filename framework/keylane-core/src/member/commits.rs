@@ -1,45 +1,43 @@
-//! From the owners' commit points to the client, which commits them.
+//! From the owners' commit points to the broker.
 //!
-//! The client commits stored offsets by itself, each half commit interval and with every unassign.
-//! It leaves out what [`Explicit`](super::Explicit) lists. That is committed explicitly, without
-//! waiting: the client reports no result then, but such a commit can only lose a map, or be
-//! repeated by the next stored point, never commit something unsettled (guarantee G4). Marks are
-//! committed with an answer, see [`next_mark`](Commits::next_mark), and so is what was reported last of
-//! partitions that are given back, see [`step_last`](Commits::step_last).
+//! The client commits nothing by itself: it may repeat a refused commit, or hold one back without
+//! a coordinator, and let later ones pass. An older commit would take the place of the last one. So
+//! all commits are sent from here, one at a time, each with a name. The next one waits for its
+//! answer. In this order:
+//!
+//! 1. the [last commit](Commits::step_last) of partitions that are given back;
+//! 2. once in each commit interval, what is new of all partitions;
+//! 3. marks, which starts wait for;
+//! 4. what is [due at once](Due::AtOnce).
+
+use std::time::Duration;
 
 use super::commit_id::{CommitId, CommitIds};
-use super::epoch_commits::{Committed, EpochCommits, Situation};
+use super::epoch_commits::{Due, EpochCommits, Report};
 use super::last_commit::{LastAnswer, LastCommit};
 use super::marks::{MarkAnswer, Marks, Outgoing, Refused};
 use super::metadata_limit::MetadataLimit;
-use super::point::CommitPoint;
-use super::refusal::CommitResult;
+use super::refusal::{CommitResult, Refusal};
+use crate::offset::Epoch;
 use crate::partition::Mark;
 use crate::time::Moment;
 
-/// The commits of one member: what is stored with the client, what is committed explicitly, and
-/// what is committed with an answer.
+/// The commits of one member.
 ///
 /// Rows are the partitions of the table that comes in; orders name them by their place in it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Commits {
+    interval: Duration,
+    next_at: Moment,
     limit: MetadataLimit,
     marks: Marks,
     ids: CommitIds,
     last: Option<LastCommit>,
-    /// Buffers that are kept. At most one entry for each partition.
-    store: Vec<usize>,
-    commit: Vec<usize>,
-    last_rows: Vec<usize>,
-}
-
-/// What is to be done with the stored points of some rows, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Orders<'a> {
-    /// They are stored with the client.
-    pub store: &'a [usize],
-    /// They are committed at once, without an answer.
-    pub commit: &'a [usize],
+    under_way: Option<CommitId>,
+    /// What the commit under way is about. At most one for each partition.
+    sent: Vec<Epoch>,
+    /// A buffer that is kept. At most one entry for each partition.
+    rows: Vec<usize>,
 }
 
 /// What the last commit of partitions that are given back needs.
@@ -65,82 +63,65 @@ pub enum Answered<'a> {
     /// The broker will never take the last commit from this member; what was settled since the
     /// commit before may be repeated.
     LastRefused,
-    /// Nothing is to be done: the last commit was taken, or is sent again in a moment, or nothing
-    /// waits for this answer any longer.
+    /// Nothing is to be done.
     Nothing,
 }
 
-/// The broker refuses metadata, and less is committed from now on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shrunk<'a> {
-    /// How much; `None` where it could not become less.
-    pub to: Option<MetadataLimit>,
-    /// The points of these rows are stored with the client again.
-    pub store: &'a [usize],
-}
-
 impl Commits {
+    /// What is new is committed each `interval`.
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            next_at: Moment::ORIGIN + interval,
+            limit: MetadataLimit::default(),
+            marks: Marks::default(),
+            ids: CommitIds::default(),
+            last: None,
+            under_way: None,
+            sent: Vec::new(),
+            rows: Vec::new(),
+        }
+    }
+
     /// Takes in what the owners report: `report` gives a row's new point, if there is one.
     pub fn points<R: AsMut<EpochCommits>>(
         &mut self,
         table: &mut [R],
-        suspended: bool,
         report: impl FnMut(&mut R) -> Option<Report>,
-    ) -> Orders<'_> {
-        self.last_points(table, suspended, report, |_| false)
+    ) {
+        self.last_points(table, report, |_| false);
     }
 
     /// The same, where the points of some rows are their last ones: these take back their marks.
     pub fn last_points<R: AsMut<EpochCommits>>(
         &mut self,
         table: &mut [R],
-        suspended: bool,
         mut report: impl FnMut(&mut R) -> Option<Report>,
         is_last: impl Fn(&R) -> bool,
-    ) -> Orders<'_> {
-        self.store.clear();
-        self.commit.clear();
-        for (place, row) in table.iter_mut().enumerate() {
+    ) {
+        for row in table {
             let report = report(row);
             let is_last = is_last(row);
             let commits = row.as_mut();
-            let mut taken = report.and_then(|report| {
-                let situation = Situation {
-                    suspended,
-                    ending: report.ending,
-                };
-                commits.take(report.point, self.limit, situation)
-            });
-            if is_last && let Some(last) = commits.last_point() {
-                let situation = Situation {
-                    suspended,
-                    ending: true,
-                };
-                taken = commits.take(last, self.limit, situation).or(taken);
+            if let Some(report) = report {
+                commits.take(report, self.limit);
             }
-            self.store.extend(taken.map(|_| place));
-            let is_explicit = matches!(taken, Some(Committed::Explicitly(_)));
-            self.commit.extend(is_explicit.then_some(place));
-        }
-        Orders {
-            store: &self.store,
-            commit: &self.commit,
+            if is_last && let Some(point) = commits.last_point() {
+                let ending = true;
+                commits.take(Report { point, ending }, self.limit);
+            }
         }
     }
 
-    /// A broker has refused metadata for its size.
-    pub fn shrink<R: AsMut<EpochCommits>>(&mut self, table: &mut [R]) -> Shrunk<'_> {
-        let to = self.limit.smaller();
-        self.limit = to.unwrap_or(self.limit);
-        self.store.clear();
-        for (place, commits) in table.iter_mut().map(AsMut::as_mut).enumerate() {
-            commits.shrink(self.limit);
-            self.store.extend(commits.stored().map(|_| place));
+    /// A broker has refused metadata for its size: less is committed from now on. How much; `None`
+    /// where it could not become less.
+    pub fn shrink<R: AsMut<EpochCommits>>(&mut self, table: &mut [R]) -> Option<MetadataLimit> {
+        let smaller = self.limit.smaller()?;
+        self.limit = smaller;
+        for commits in table.iter_mut().map(AsMut::as_mut) {
+            commits.shrink(smaller);
         }
-        Shrunk {
-            to,
-            store: &self.store,
-        }
+        Some(smaller)
     }
 
     /// Takes in the answer to a commit.
@@ -151,6 +132,10 @@ impl Commits {
         table: &mut [R],
         now: Moment,
     ) -> Answered<'_> {
+        let is_under_way = self.under_way == Some(id);
+        if is_under_way {
+            self.is_over(result.is_ok(), table);
+        }
         if let Some(last) = &mut self.last {
             match last.answer(id, result, now) {
                 LastAnswer::Stale => {}
@@ -163,7 +148,24 @@ impl Commits {
             MarkAnswer::Confirmed(marks) => Answered::Confirmed(marks),
             MarkAnswer::TooLarge => Answered::TooLarge,
             MarkAnswer::Refused(refused) => Answered::Refused(refused),
+            MarkAnswer::Stale if is_under_way && result == Err(Refusal::MetadataTooLarge) => {
+                Answered::TooLarge
+            }
             MarkAnswer::Stale => Answered::Nothing,
+        }
+    }
+
+    /// The commit under way is answered, or was not sent.
+    fn is_over<R: AsMut<EpochCommits>>(&mut self, is_taken: bool, table: &mut [R]) {
+        self.under_way = None;
+        let sent = std::mem::take(&mut self.sent);
+        if is_taken {
+            return;
+        }
+        for commits in table.iter_mut().map(AsMut::as_mut) {
+            if sent.contains(&commits.epoch()) {
+                commits.owe(Due::AtInterval);
+            }
         }
     }
 
@@ -175,18 +177,69 @@ impl Commits {
         }
     }
 
-    /// The next commit that needs an answer, if one is due.
-    pub fn next_mark<R: AsRef<EpochCommits>>(
+    /// The next commit, if one is due and no other is under way.
+    pub fn next<R: AsRef<EpochCommits> + AsMut<EpochCommits>>(
         &mut self,
-        table: &[R],
+        table: &mut [R],
         now: Moment,
     ) -> Option<Outgoing<'_>> {
-        self.marks.next(table, &mut self.ids, now)
+        let is_last_due = self.last.as_ref().is_some_and(|last| !last.is_over());
+        if self.under_way.is_some() || is_last_due {
+            return None;
+        }
+        if now >= self.next_at && self.choose(table, |due| due != Due::AsMark) {
+            self.next_at = now + self.interval;
+        } else if let Some(marks) = self.marks.next(table, &mut self.ids, now) {
+            let Outgoing { id, rows } = marks;
+            self.rows.clear();
+            self.rows.extend_from_slice(rows);
+            return Some(self.send(id, table));
+        } else if !self.choose(table, |due| due == Due::AtOnce) {
+            return None;
+        }
+        let id = self.ids.next();
+        Some(self.send(id, table))
     }
 
-    /// The client did not take the commit of [`next_mark`](Self::next_mark).
-    pub fn mark_not_sent(&mut self, now: Moment) -> Refused {
-        self.marks.not_sent(now)
+    /// The client did not take a commit. `Some` where starts wait for it; the others are tried
+    /// again with the next interval.
+    pub fn not_sent<R: AsMut<EpochCommits>>(
+        &mut self,
+        id: CommitId,
+        table: &mut [R],
+        now: Moment,
+    ) -> Option<Refused> {
+        if self.under_way == Some(id) {
+            self.is_over(false, table);
+        }
+        if let Some(last) = &mut self.last {
+            last.not_sent(id);
+        }
+        self.marks.not_sent(id, now)
+    }
+
+    /// Chooses the rows with a point that is due so; whether there are any.
+    fn choose<R: AsRef<EpochCommits>>(&mut self, table: &[R], is_so: impl Fn(Due) -> bool) -> bool {
+        self.rows.clear();
+        let rows = table.iter().enumerate();
+        let chosen = rows.filter(|(_, row)| row.as_ref().due().is_some_and(&is_so));
+        self.rows.extend(chosen.map(|(place, _)| place));
+        !self.rows.is_empty()
+    }
+
+    /// The rows that were chosen are on their way.
+    fn send<R: AsMut<EpochCommits>>(&mut self, id: CommitId, table: &mut [R]) -> Outgoing<'_> {
+        self.under_way = Some(id);
+        self.sent.clear();
+        for &row in &self.rows {
+            let commits = table[row].as_mut();
+            commits.sent();
+            self.sent.push(commits.epoch());
+        }
+        Outgoing {
+            id,
+            rows: &self.rows,
+        }
     }
 
     /// Whether answers are waited for that starts, or a doubt of membership, wait for.
@@ -217,51 +270,65 @@ impl Commits {
 
     /// How the last commit goes on, of the rows that are given back. After
     /// [`last_points`](Self::last_points).
-    pub fn step_last<R: AsRef<EpochCommits>>(
+    pub fn step_last<R: AsRef<EpochCommits> + AsMut<EpochCommits>>(
         &mut self,
-        table: &[R],
+        table: &mut [R],
         is_last: impl Fn(&R) -> bool,
         now: Moment,
     ) -> LastStep<'_> {
         let Some(last) = self.last.as_mut().filter(|last| !last.is_over()) else {
             return LastStep::Over;
         };
-        if !last.is_due(now) {
+        // One that is under way could be repeated by the client, and come to the broker after it.
+        if self.under_way.is_some() || !last.is_due(now) {
             return LastStep::Wait;
         }
-        self.last_rows.clear();
-        for (place, row) in table.iter().enumerate() {
-            if row.as_ref().stored().is_some() && is_last(row) {
-                self.last_rows.push(place);
+        match self.rest(table, is_last) {
+            Some(id) => {
+                if let Some(last) = &mut self.last {
+                    last.sent(id);
+                }
+                LastStep::Send(Outgoing {
+                    id,
+                    rows: &self.rows,
+                })
+            }
+            None => {
+                self.last = None;
+                LastStep::Over
             }
         }
-        if self.last_rows.is_empty() {
-            last.give_up();
-            return LastStep::Over;
-        }
-        let id = self.ids.next();
-        last.sent(id);
-        LastStep::Send(Outgoing {
+    }
+
+    /// The last commit is no longer waited for. What the broker is not known to have of the rows
+    /// that are given back goes out all the same, if anything.
+    pub fn end_last<R: AsRef<EpochCommits> + AsMut<EpochCommits>>(
+        &mut self,
+        table: &mut [R],
+        is_last: impl Fn(&R) -> bool,
+    ) -> Option<Outgoing<'_>> {
+        self.last = None;
+        let id = self.rest(table, is_last)?;
+        Some(Outgoing {
             id,
-            rows: &self.last_rows,
+            rows: &self.rows,
         })
     }
 
-    /// The client did not take the last commit, and will not.
-    pub fn last_not_sent(&mut self) {
-        if let Some(last) = &mut self.last {
-            last.give_up();
+    /// Sends what is due of these rows.
+    fn rest<R: AsRef<EpochCommits> + AsMut<EpochCommits>>(
+        &mut self,
+        table: &mut [R],
+        is_last: impl Fn(&R) -> bool,
+    ) -> Option<CommitId> {
+        self.choose(table, |_| true);
+        self.rows.retain(|&row| is_last(&table[row]));
+        if self.rows.is_empty() {
+            return None;
         }
+        let id = self.ids.next();
+        Some(self.send(id, table).id)
     }
-}
-
-/// A new point of a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The point.
-    pub point: CommitPoint,
-    /// Its epoch ends: the partition is given back, or its owner has ended.
-    pub ending: bool,
 }
 
 #[cfg(test)]

@@ -3,124 +3,69 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::point::{ClientPosition, CommitPoint, OPENING};
+use super::point::{CommitPoint, OPENING};
 use super::{MetadataLimit, TopicPartition};
-use crate::offset::{Epoch, Offset};
+use crate::offset::Epoch;
 use crate::partition::Mark;
 
 /// How soon after its first records an epoch usually wants its first mark.
 const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
 
-/// What was committed for one epoch of one partition, and what has to be.
-///
-/// There are three ways to a commit. The client commits what is stored with it by itself, at the
-/// commit interval and with every unassign. What it would leave out is committed
-/// [explicitly](Explicit), without an answer. Points with a [`Mark`] need an answer: those go
-/// through [`Commits`](super::Commits).
+/// What has to be committed for one epoch of one partition.
 #[derive(Clone, Debug)]
 pub struct EpochCommits {
     place: TopicPartition,
     epoch: Epoch,
     /// The newest commit point.
     stored: Option<CommitPoint>,
-    /// The latest position this partition was committed at or stored, as far as it is known. The
-    /// client commits by itself only what it takes for a later one.
-    latest: Option<ClientPosition>,
+    /// When it is to be sent; `None` where it was.
+    due: Option<Due>,
     /// The latest mark that the broker has.
     confirmed: Option<Mark>,
-    opening: Option<Opening>,
-    /// The broker takes no commits of this topic: the opening is no longer waited for.
-    opening_refused: bool,
+    /// The first position of a partition that had none is not known to be on the broker.
+    opening: bool,
 }
 
-/// A first commit of an epoch that needs an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opening {
-    /// What was found of a crash.
-    Crash,
-    /// The first position of a partition that had none.
-    Position,
-}
-
-/// Where a member stands when a point is new.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Situation {
-    /// The client does not commit by itself: a revoke waits for its answer.
-    pub suspended: bool,
-    /// The epoch ends: its partition is given back, or its owner has ended.
+/// A new point of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The point.
+    pub point: CommitPoint,
+    /// Its epoch ends: the partition is given back, or its owner has ended.
     pub ending: bool,
 }
 
-/// How a new point is committed. It is stored with the client in any case, or the client's next
-/// commit would take it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Committed {
-    /// By the client.
-    ByClient,
-    /// At once, without an answer.
-    Explicitly(Explicit),
-    /// With an answer, which starts wait for.
-    WithAnswer,
-}
-
-/// Why the client would not commit a point by itself, or not soon enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Explicit {
-    /// Only the metadata is another one.
-    SamePosition,
-    /// It lies before an earlier commit: the log was cut, or its topic re-created. Not committed,
-    /// it would make the next owner skip records once the log has grown past the earlier position.
-    Earlier,
-    /// It takes back that records run. A shutdown may be cut short.
-    MarkWithdrawn,
-    /// The client does not commit at present.
-    Suspended,
+/// When a point is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// With the next commit of the interval.
+    AtInterval,
+    /// As soon as no other commit is under way. The first point of an epoch: it may lie before
+    /// what was committed, where a log was cut or its topic re-created, and the next owner would
+    /// skip records once the log has grown past that. And a point that takes back that records
+    /// run: a shutdown may be cut short.
+    AtOnce,
+    /// As a mark, which starts wait for.
+    AsMark,
 }
 
 impl EpochCommits {
-    /// Of an epoch that begins behind what was committed, if anything was.
-    pub fn new(place: TopicPartition, epoch: Epoch, committed: Option<ClientPosition>) -> Self {
+    /// Nothing is to be committed.
+    pub fn new(place: TopicPartition, epoch: Epoch) -> Self {
         Self {
             place,
             epoch,
             stored: None,
-            latest: committed,
+            due: None,
             confirmed: None,
-            opening: None,
-            opening_refused: false,
+            opening: false,
         }
-    }
-
-    /// The evidence of a crash was found: `point` has to be on the broker before anything starts,
-    /// or the next start would find the same crash again.
-    pub fn open_after_crash(&mut self, point: CommitPoint) {
-        self.opening = Some(Opening::Crash);
-        self.stored = Some(CommitPoint {
-            mark: Some(OPENING),
-            ..point
-        });
     }
 
     /// The next point is the first position of a partition that had none. It is committed with an
     /// answer.
     pub fn open_at_first_position(&mut self) {
-        self.opening = Some(Opening::Position);
-    }
-
-    /// The topic was re-created, and what was committed at `left` is about the old one. The very
-    /// position that was left has to be committed again, explicitly: it is about this log now.
-    pub fn leave(&mut self, left: ClientPosition) {
-        self.latest = Some(ClientPosition {
-            position: Offset::new(left.position.get()).next(),
-            ..left
-        });
-    }
-
-    /// This epoch follows another one of the same assignment: the client still compares with the
-    /// positions of that.
-    pub fn follow(&mut self, earlier: &Self) {
-        let latest = self.latest.map(|latest| latest.later(earlier.latest));
-        self.latest = latest.or(earlier.latest);
+        self.opening = true;
     }
 
     /// The partition.
@@ -143,54 +88,45 @@ impl EpochCommits {
         self.stored.as_ref()
     }
 
-    /// The latest position that the client may compare with.
-    pub fn latest(&self) -> Option<ClientPosition> {
-        self.latest
+    /// When the newest point is to be sent. `None` where the broker has it, or it is on its way.
+    pub fn due(&self) -> Option<Due> {
+        match self.unconfirmed_mark() {
+            Some(_) => Some(Due::AsMark),
+            None => self.due,
+        }
     }
 
     /// Takes in what the owner reports. `None` where nothing is new.
-    pub fn take(
-        &mut self,
-        mut point: CommitPoint,
-        limit: MetadataLimit,
-        situation: Situation,
-    ) -> Option<Committed> {
+    pub fn take(&mut self, report: Report, limit: MetadataLimit) -> Option<Due> {
+        let Report { mut point, ending } = report;
         limit.fit(&mut point);
-        // A point without a mark that takes the opening's place before the broker has that needs
-        // an answer as the opening does: no mark of another partition is sent before. The last
-        // point of an epoch does not wait for that.
-        if self.opening.is_some() && !situation.ending {
+        // A point that takes the first position's place before the broker has that needs an answer
+        // as well. The last point of an epoch does not wait for that.
+        if self.opening && !ending {
             point.mark.get_or_insert(OPENING);
         }
-        // The client also leaves out the first point of an epoch that lies where the last one of
-        // the epoch before was committed.
-        let before = match &self.stored {
-            Some(stored) => Some(stored.position),
-            None => self.latest.map(|latest| latest.position),
-        };
-        let has_moved = before != Some(point.position);
-        if !has_moved && self.stored.as_ref() == Some(&point) {
+        if self.stored.as_ref() == Some(&point) {
             return None;
         }
-        let at = point.client_position();
-        let is_earlier = self.latest.is_some_and(|latest| latest.is_after(at));
-        let withdraws = self.runs() && !point.running;
-        self.latest = Some(at.later(self.latest));
-        self.stored = Some(point);
-        if self.unconfirmed_mark().is_some() {
-            return Some(Committed::WithAnswer);
-        }
-        Some(if is_earlier {
-            Committed::Explicitly(Explicit::Earlier)
-        } else if !has_moved {
-            Committed::Explicitly(Explicit::SamePosition)
-        } else if withdraws {
-            Committed::Explicitly(Explicit::MarkWithdrawn)
-        } else if situation.suspended {
-            Committed::Explicitly(Explicit::Suspended)
+        let is_urgent = self.stored.is_none() || (self.runs() && !point.running);
+        let due = if is_urgent {
+            Due::AtOnce
         } else {
-            Committed::ByClient
-        })
+            Due::AtInterval
+        };
+        self.stored = Some(point);
+        self.owe(due);
+        self.due()
+    }
+
+    /// What is stored is to be sent.
+    pub(super) fn owe(&mut self, due: Due) {
+        self.due = self.due.max(Some(due));
+    }
+
+    /// What is stored is on its way.
+    pub(super) fn sent(&mut self) {
+        self.due = None;
     }
 
     /// The last point of an epoch whose owner has not reported one: it is blocked, or has panicked.
@@ -211,6 +147,9 @@ impl EpochCommits {
         if let Some(stored) = &mut self.stored {
             limit.fit(stored);
         }
+        if self.due.is_some() {
+            self.owe(Due::AtOnce);
+        }
     }
 
     /// The mark in the stored point, where the broker is not known to have it.
@@ -226,35 +165,16 @@ impl EpochCommits {
         isolated || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
     }
 
-    /// Whether the first commit of the epoch needs an answer that has not come.
+    /// Whether the first position needs an answer that has not come. It is more than a mark: also
+    /// where the broker takes no metadata it is committed, and its answer waited for.
     pub fn is_opening(&self) -> bool {
-        self.opening.is_some()
-    }
-
-    /// Whether the marks of others wait for this opening.
-    pub(super) fn holds_up_marks(&self) -> bool {
-        self.opening.is_some() && !self.opening_refused
-    }
-
-    /// A first position is more than a mark: also where the broker takes no metadata it is
-    /// committed, and its answer waited for.
-    pub(super) fn may_be_given_up(&self) -> bool {
-        self.opening != Some(Opening::Position)
-    }
-
-    pub(super) fn is_opening_refused(&self) -> bool {
-        self.opening_refused
-    }
-
-    pub(super) fn refuse_opening(&mut self) {
-        self.opening_refused = self.opening.is_some();
+        self.opening
     }
 
     /// The broker has this mark.
     pub(super) fn confirm(&mut self, mark: Mark) {
         self.confirmed = self.confirmed.max(Some(mark));
-        self.opening = None;
-        self.opening_refused = false;
+        self.opening = false;
     }
 }
 

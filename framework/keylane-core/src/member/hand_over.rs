@@ -203,7 +203,7 @@ impl HandOver {
                 .first_orders(seen)
                 .or_else(|| self.hand_over(seen))
                 .or_else(|| self.shutting_down(seen));
-            if order.is_some() || self.closing == Closing::No {
+            if order.is_some() {
                 return order;
             }
         }
@@ -257,8 +257,7 @@ impl HandOver {
 
     fn shutting_down<O: Owner>(&mut self, seen: &Seen<'_, O>) -> Option<Order> {
         let part = self.shutdown.as_mut()?;
-        // While a revoke is unanswered the client commits nothing by itself, and another last
-        // commit is under way.
+        // While a revoke is unanswered another last commit is under way.
         let may_commit = self.revoked.is_none();
         let have_ended = || seen.owners.iter().all(O::has_ended);
         match part.step(seen.now, have_ended, seen.last_commit_is_over, may_commit) {

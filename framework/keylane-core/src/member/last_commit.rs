@@ -1,10 +1,9 @@
 //! The commit of partitions that are about to be given back.
 //!
-//! The client commits what is stored together with its answer to a revoke, and when it closes, and
-//! does not report what became of it. The broker may refuse it: with `group.protocol=consumer` a
-//! member whose epoch has moved on meanwhile (KIP-848) has to send it again, and a coordinator that
-//! has just moved is not ready for longer than the client tries. Lost, the next owner would repeat
-//! what was settled since the commit before, and take this one's mark for a crash.
+//! The broker may refuse it: with `group.protocol=consumer` a member whose epoch has moved on
+//! meanwhile (KIP-848) has to send it again, and a coordinator that has just moved is not ready for
+//! longer than the client tries. Lost, the next owner would repeat what was settled since the commit
+//! before, and take this one's mark for a crash.
 
 use std::time::Duration;
 
@@ -70,9 +69,11 @@ impl LastCommit {
         self.state = State::UnderWay(id);
     }
 
-    /// There is nothing to commit, or the client does not take it.
-    pub(super) fn give_up(&mut self) {
-        self.state = State::Over;
+    /// The client does not take it.
+    pub(super) fn not_sent(&mut self, id: CommitId) {
+        if self.state == State::UnderWay(id) {
+            self.state = State::Over;
+        }
     }
 
     /// Takes in an answer.
@@ -147,6 +148,15 @@ mod tests {
             );
             assert!(last.is_over());
         }
+    }
+
+    #[test]
+    fn where_the_client_does_not_take_it_it_is_over_and_an_answer_says_nothing() {
+        let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+        let id = sent(&mut last, &mut ids);
+        last.not_sent(id);
+        assert!(last.is_over() && !last.is_due(at(9)));
+        assert_eq!(last.answer(id, Ok(()), at(9)), LastAnswer::Stale);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Commits that have to be on the broker before records start: the marks of crash-safe poison
-//! detection, and what was found when an epoch opened.
+//! detection, and first positions.
 //!
 //! All partitions' wanted marks go out together, one commit at a time. Cost when nothing crashes:
 //! one commit per assignment. While the coordinator is away starts wait: those of partitions that
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::EpochCommits;
 use super::commit_id::{CommitId, CommitIds};
+use super::epoch_commits::Due;
 use super::refusal::{CommitResult, Refusal};
 use crate::offset::Epoch;
 use crate::partition::Mark;
@@ -36,8 +37,9 @@ pub(super) struct Marks {
     again_at: Option<Moment>,
     /// Since when all tries have been refused.
     refused_since: Option<Moment>,
-    /// Some topic was refused: one topic at a time, this one last.
+    /// Some topic was refused: one topic at a time.
     by_topic: bool,
+    /// The topic that was committed last of those.
     topic: Option<Arc<str>>,
 }
 
@@ -59,7 +61,6 @@ enum Proof {
 struct Sent {
     /// Where the epoch was in the table. It may have moved since.
     row: usize,
-    topic: Arc<str>,
     epoch: Epoch,
     mark: Mark,
 }
@@ -144,14 +145,16 @@ impl Marks {
             Ok(()) => {
                 self.refused_since = None;
                 self.confirm(rows);
-                self.by_topic = rows.iter_mut().any(|row| row.as_mut().is_opening_refused());
+                let waits = |row: &mut R| row.as_mut().unconfirmed_mark().is_some();
+                self.by_topic &= rows.iter_mut().any(waits);
                 MarkAnswer::Confirmed(&self.confirmed)
             }
             Err(Refusal::MetadataTooLarge) => MarkAnswer::TooLarge,
             Err(refusal) => {
-                if refusal == Refusal::Topic {
-                    self.refuse_topic(rows);
-                }
+                // The answer to a commit of several topics does not say which was refused:
+                // librdkafka puts the error of one in place of all others. From now on each topic
+                // is committed by itself, until no mark is waited for.
+                self.by_topic |= refusal == Refusal::Topic;
                 MarkAnswer::Refused(self.not_taken(now))
             }
         }
@@ -159,11 +162,6 @@ impl Marks {
 
     /// Chooses what is committed next: the stored points of all partitions whose mark is wanted
     /// and not confirmed.
-    ///
-    /// What was found at the opening goes first, alone: before it is on the broker nothing may run
-    /// that could kill, or the next start would find the same crash again: in the logs, in the
-    /// metrics, and with what it named. Openings of a topic whose commits are refused, which may
-    /// last for days, are not waited for by others.
     pub(super) fn next<R: AsRef<EpochCommits>>(
         &mut self,
         table: &[R],
@@ -175,9 +173,7 @@ impl Marks {
         }
         self.again_at = None;
         let commits = || table.iter().map(AsRef::as_ref).enumerate();
-        let opens = commits().any(|(_, row)| row.holds_up_marks());
-        let is_wanted =
-            |row: &EpochCommits| (row.is_opening() || !opens) && row.unconfirmed_mark().is_some();
+        let is_wanted = |row: &EpochCommits| row.unconfirmed_mark().is_some();
         self.rows.clear();
         self.rows.extend(
             commits()
@@ -208,7 +204,6 @@ impl Marks {
                 let commits = table[row].as_ref();
                 Some(Sent {
                     row,
-                    topic: commits.topic().clone(),
                     epoch: commits.epoch(),
                     mark: commits.unconfirmed_mark()?,
                 })
@@ -222,13 +217,13 @@ impl Marks {
         })
     }
 
-    /// The commit that was chosen last could not be sent.
-    pub(super) fn not_sent(&mut self, now: Moment) -> Refused {
-        self.under_way = None;
+    /// This commit could not be sent. `None` where it is none of these.
+    pub(super) fn not_sent(&mut self, id: CommitId, now: Moment) -> Option<Refused> {
+        self.under_way.take_if(|under_way| *under_way == id)?;
         if self.proof == Proof::UnderWay {
             self.proof = Proof::Wanted;
         }
-        self.not_taken(now)
+        Some(self.not_taken(now))
     }
 
     /// The broker takes no metadata at all: work goes on without protection. Returns what is
@@ -237,9 +232,10 @@ impl Marks {
         self.confirmed.clear();
         for (row, commits) in table.iter_mut().map(AsMut::as_mut).enumerate() {
             if let Some(mark) = commits.unconfirmed_mark()
-                && commits.may_be_given_up()
+                && !commits.is_opening()
             {
                 commits.confirm(mark);
+                commits.owe(Due::AtInterval);
                 self.confirmed.push((row, mark));
             }
         }
@@ -277,24 +273,6 @@ impl Marks {
             self.rows.retain(|&row| table[row].as_ref().topic() == turn);
         }
         self.topic = turn;
-    }
-
-    /// The answer to a commit of several topics does not say which was refused: librdkafka puts the
-    /// error of one in place of all others. From now on each topic is committed by itself.
-    fn refuse_topic<R: AsMut<EpochCommits>>(&mut self, table: &mut [R]) {
-        self.by_topic = true;
-        let Some(first) = self.sent.first() else {
-            return;
-        };
-        let topic = &first.topic;
-        if self.sent.iter().any(|sent| sent.topic != *topic) {
-            return;
-        }
-        for row in table.iter_mut().map(AsMut::as_mut) {
-            if row.topic() == topic {
-                row.refuse_opening();
-            }
-        }
     }
 
     /// The next try follows in a moment.

@@ -16,12 +16,12 @@ mod standing;
 mod topic_partition;
 
 pub use commit_id::CommitId;
-pub use commits::{Answered, Commits, LastStep, Orders, Report, Shrunk};
-pub use epoch_commits::{Committed, EpochCommits, Explicit, Situation};
+pub use commits::{Answered, Commits, LastStep};
+pub use epoch_commits::{Due, EpochCommits, Report};
 pub use marks::{Outgoing, Refused};
 pub use metadata_limit::MetadataLimit;
 pub use pauses::{PartitionLimits, PauseOrder, PauseWish, Pauses};
-pub use point::{ClientPosition, CommitPoint, OPENING};
+pub use point::{CommitPoint, CommittedPosition, OPENING};
 pub use read_log::{Arrival, NextEpoch, Reached, ReadLog, Sighting};
 pub use recent_reads::{RecentReads, fingerprint};
 pub use refusal::{CommitResult, Refusal};

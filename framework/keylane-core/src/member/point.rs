@@ -1,10 +1,10 @@
-//! Commit points, and how the client orders them.
+//! Commit points.
 
 use crate::commit_map::{self, MAX_METADATA_BYTES};
 use crate::offset::{LeaderEpoch, Position};
 use crate::partition::Mark;
 
-/// The mark of an epoch's first commit, where that needs an answer.
+/// The mark of a first position, which needs an answer.
 ///
 /// It is lower than every mark of a [`Partition`](crate::Partition): no owner waits for it.
 pub const OPENING: Mark = Mark::new(0);
@@ -26,14 +26,6 @@ pub struct CommitPoint {
 }
 
 impl CommitPoint {
-    /// Where the client takes this point to lie.
-    pub fn client_position(&self) -> ClientPosition {
-        ClientPosition {
-            position: self.position,
-            leader_epoch: self.leader_epoch,
-        }
-    }
-
     /// The same point after an orderly end: it no longer says that records run.
     #[must_use]
     pub fn without_mark(&self) -> Self {
@@ -46,69 +38,26 @@ impl CommitPoint {
     }
 }
 
-/// A position that was committed, or stored to be committed, as the client compares it.
+/// A position that was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientPosition {
+pub struct CommittedPosition {
     /// The next offset to read.
     pub position: Position,
     /// The leader's epoch it was committed with.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
-impl ClientPosition {
+impl CommittedPosition {
     /// Before everything, where nothing was committed.
     pub const BEGINNING: Self = Self {
         position: Position::new(0),
         leader_epoch: None,
     };
-
-    /// Whether the client takes this for the later one: it looks at the epochs first, where both
-    /// have one.
-    ///
-    /// # Examples
-    /// ```
-    /// use keylane_core::member::ClientPosition;
-    /// use keylane_core::{LeaderEpoch, Position};
-    ///
-    /// let at = |position, epoch| ClientPosition {
-    ///     position: Position::new(position),
-    ///     leader_epoch: Some(LeaderEpoch::new(epoch)),
-    /// };
-    /// assert!(at(9, 1).is_after(at(5, 1)));
-    /// assert!(at(5, 2).is_after(at(9, 1)), "written under a later leader");
-    /// ```
-    pub fn is_after(self, other: Self) -> bool {
-        match (self.leader_epoch, other.leader_epoch) {
-            (Some(epoch), Some(earlier)) if epoch != earlier => epoch > earlier,
-            _ => self.position > other.position,
-        }
-    }
-
-    /// The later one of two.
-    #[must_use]
-    pub fn later(self, other: Option<Self>) -> Self {
-        other.filter(|other| other.is_after(self)).unwrap_or(self)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn epochs_come_first_where_both_have_one() {
-        let at = |position, epoch: Option<u32>| ClientPosition {
-            position: Position::new(position),
-            leader_epoch: epoch.map(LeaderEpoch::new),
-        };
-        assert!(at(5, Some(1)).is_after(at(9, Some(0))));
-        assert!(!at(9, Some(0)).is_after(at(5, Some(1))));
-        assert!(at(9, Some(1)).is_after(at(5, Some(1))));
-        assert!(at(9, None).is_after(at(5, Some(1))));
-        assert!(!at(5, Some(1)).is_after(at(5, None)), "equal is not later");
-        assert_eq!(at(5, None).later(None), at(5, None));
-        assert_eq!(at(5, None).later(Some(at(9, None))), at(9, None));
-    }
 
     #[test]
     fn without_its_mark_a_point_lies_where_it_lay() {
@@ -120,7 +69,8 @@ mod tests {
             running: true,
         };
         let ended = running.without_mark();
-        assert_eq!(ended.client_position(), running.client_position());
+        assert_eq!(ended.position, running.position);
+        assert_eq!(ended.leader_epoch, running.leader_epoch);
         assert_eq!((ended.mark, ended.running), (None, false));
         assert_eq!(ended.metadata, "", "what cannot be read is left out");
     }

@@ -78,4 +78,14 @@ mod tests {
         assert!(contains(1_000, 500, Some(b"k")), "the oldest that is kept");
         assert!(!contains(998, 499, Some(b"k")));
     }
+
+    #[test]
+    fn each_part_of_a_record_makes_another_print() {
+        let value = |bytes| fingerprint(Some(1), None, Some(bytes));
+        assert_ne!(value(b"v"), value(b"vv"), "without a key");
+        let time = |millis| fingerprint(Some(millis), None, Some(b"v"));
+        assert_ne!(time(1), time(2), "without a key");
+        let key = |bytes| fingerprint(Some(1), Some(bytes), None);
+        assert_ne!(key(b"k"), key(b"kk"), "without a value");
+    }
 }

@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use super::pending::{Held, PendingRecord, State};
 use super::{Partition, Publish, Ticket};
-use crate::Caution;
 use crate::failed_attempt::{ErrorClass, FailedAttempt};
 use crate::failure::{Failure, Reason};
 use crate::offset::Offset;
@@ -165,7 +164,7 @@ impl<R> Partition<R> {
     /// The blocker's slot and the number of records behind it.
     fn find_blocker(&self) -> Option<(u32, usize)> {
         let policy = self.settings.blocker.as_ref()?;
-        if self.holds_starts() || self.caution() != Caution::None {
+        if self.holds_starts() || self.is_careful() {
             return None;
         }
         let slot = self.head_of_lane_of(self.ledger.oldest()?)?;

@@ -1,32 +1,28 @@
-//! Care after a crash: marks before starts, turns, and the verdict on a record that kills its
+//! Care after a crash: marks before starts, trials, and the verdict on a record that kills its
 //! process.
 //!
-//! A start that finds the mark of a process that ended without a word is *unclean*; see
-//! [`Evidence`]. How careful a partition is depends on how many of them there were in a row:
+//! A start that finds the mark of a process that did not give the partition up is *unclean*; see
+//! [`Evidence`]. From then on the partition is *careful*, until there is progress:
 //!
-//! | unclean starts | caution | what runs |
-//! |---|---|---|
-//! | 0 | none | everything, once the mark of this epoch is on the broker |
-//! | 1 | wary | everything, in a shared turn, up to [`GROUP`] records named together; one that is alone in the partition is named alone, in a turn of its own |
-//! | 2 and more | isolation | the same, but what was named at a crash runs by itself, in a turn of its own; at its second time in a quiet one |
+//! | the partition | what runs |
+//! |---|---|
+//! | has not crashed | everything, once the mark of this epoch is on the broker |
+//! | is careful | everything but suspects, up to [`GROUP`] records named together: a net |
+//! | is careful, and the next record is a suspect | the suspect, named alone, in a trial |
 //!
-//! What the broker knows always covers what runs: before a record starts that the last mark does
-//! not cover, a new mark is wanted ([`Partition::wanted_mark`]) and nothing starts until it is
-//! confirmed. Turns keep the suspects of other partitions of the process from running at the same
-//! time; without that a neighbour could be named at a crash that is not its own. Partitions that
-//! have not crashed yet run beside all that, and one of them may hold a killer of its own: so to be
-//! named alone at one crash is a suspicion, and such a record is tried in a quiet turn, with
-//! nothing else running in the process. A verdict always rests on such a trial. A turn of its own
-//! lasts until its record ends, [`SUSPECT_PATIENCE`] at most, and the others of the process that
-//! are suspicious wait for it, each in its turn.
+//! A suspect is a record that was named at a crash. The broker's evidence always covers what runs:
+//! before a record starts that the last mark does not cover, a new mark is wanted
+//! ([`Partition::wanted_mark`]) and nothing starts until it is confirmed. In a trial nothing else
+//! runs in the process, whichever partition or subscription it belongs to. So a crash that counts
+//! is the crash of the one record that ran. A trial ends with its record, after
+//! [`SUSPECT_PATIENCE`] at most, and not before the name is taken back.
 //!
 //! Records that are named together are a net: whatever ran at the crash is in it, so the next start
-//! knows which few it has to try alone, one mark each, and everything else goes on. Being in the
-//! net counts for nothing else, so that neither a neighbour's crash nor kills from outside ever
-//! condemn a record for it. Marks are what care costs, commits that are waited for; one that names
-//! many is wanted again only when all of them have started, while they run. So a process that was
-//! killed from outside, however often, is back at work after [`MAX_SUSPECTS`] records a partition
-//! at most.
+//! has a few suspects to try, for two marks each. To be in the net counts for nothing else, so
+//! neither a neighbour's crash nor kills from outside condemn a record for it. A mark is a commit
+//! that is waited for: the price of care. One that names many is wanted again only when half of
+//! them have ended. After kills from outside a partition has
+//! [`MAX_SUSPECTS`](crate::MAX_SUSPECTS) records to try at most.
 //!
 //! Progress ends it: see `watch.rs`. A record that was named alone at
 //! [`POISON_CRASHES`](crate::POISON_CRASHES) crashes does not run again; at
@@ -34,41 +30,27 @@
 //! without killing.
 
 mod naming;
-mod turns;
+mod trial;
 mod verdict;
 
 use std::time::Duration;
 
-pub use turns::Turn;
 pub use verdict::{PoisonFate, Poisoned};
 
 use super::Partition;
 use super::pending::State;
 use super::watch::Watch;
-use crate::evidence::{Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named};
+use crate::evidence::{Evidence, GROUP, Instance, Named};
 use crate::offset::Offset;
 use crate::time::Moment;
+use trial::Trial;
 
 /// How long a partition that has nothing to be careful about waits for its first mark. The mark is
 /// insurance: while the coordinator is away for longer, work goes on without it.
 pub const MARK_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a record that is named alone has its turn. One that has not killed by then is let go
-/// and runs on, so that the other partitions that wait for a turn wait little longer than this.
+/// How long a trial lasts at most. A record that has not killed by then is let go and runs on, so
+/// that what waits for the end of the trial waits little longer than this.
 pub const SUSPECT_PATIENCE: Duration = Duration::from_secs(60);
-/// How long one suspect may follow another while other partitions wait for a turn: long enough that
-/// the mark which ends a turn is one of several.
-pub const TURN_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How careful a partition is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Caution {
-    /// Nothing has crashed.
-    None,
-    /// One unclean start.
-    Wary,
-    /// More of them, without progress between.
-    Isolated,
-}
 
 /// A commit that has to be on the broker before anything more starts. Numbers ascend in an epoch,
 /// from 1.
@@ -96,7 +78,7 @@ pub(super) struct Cautious {
     number: u64,
     asked_at: Moment,
     confirmed: bool,
-    turn: Option<Held>,
+    trial: Option<Trial>,
     /// The named records that run.
     running: Vec<Running>,
     pub(super) watch: Watch,
@@ -104,16 +86,6 @@ pub(super) struct Cautious {
     ended: bool,
     /// Raised whenever the evidence changes.
     version: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Held {
-    kind: Turn,
-    since: Moment,
-    /// Nothing more starts in it, but for what is named already.
-    ending: bool,
-    /// In a turn of its own: the record that is named and has not started yet.
-    next: Option<Offset>,
 }
 
 #[derive(Clone, Copy)]
@@ -137,7 +109,7 @@ impl Cautious {
             number: 0,
             asked_at: Moment::ORIGIN,
             confirmed: false,
-            turn: None,
+            trial: None,
             running: Vec::new(),
             watch,
             verdicts: Vec::new(),
@@ -146,12 +118,9 @@ impl Cautious {
         }
     }
 
-    pub(super) fn caution(&self) -> Caution {
-        match self.evidence.unclean_starts {
-            0 => Caution::None,
-            unclean if unclean < ISOLATION_STARTS => Caution::Wary,
-            _ => Caution::Isolated,
-        }
+    /// There was a crash, and no progress since.
+    fn is_careful(&self) -> bool {
+        self.evidence.unclean_starts > 0
     }
 
     /// What a commit says now.
@@ -176,8 +145,7 @@ impl Cautious {
             self.confirmed = false;
             self.version += 1;
         }
-        self.confirmed
-            || (self.caution() == Caution::None && now.since(self.asked_at) >= MARK_PATIENCE)
+        self.confirmed || (!self.is_careful() && now.since(self.asked_at) >= MARK_PATIENCE)
     }
 
     pub(super) fn settled(&mut self, offset: Offset) {
@@ -223,9 +191,14 @@ impl Cautious {
 }
 
 impl<R> Partition<R> {
-    /// How careful it is.
-    pub fn caution(&self) -> Caution {
-        self.cautious.caution()
+    /// Whether there was a crash, and no progress since.
+    pub fn is_careful(&self) -> bool {
+        self.cautious.is_careful()
+    }
+
+    /// Whether it is careful and has suspects, which run alone.
+    pub fn has_suspects(&self) -> bool {
+        self.is_careful() && !self.cautious.evidence.suspects.is_empty()
     }
 
     /// The mark that has to be committed, with the watermark and metadata as they are from now on,
@@ -288,10 +261,9 @@ impl<R> Partition<R> {
     /// When caution has something to do.
     pub(super) fn caution_deadline(&self) -> Option<Moment> {
         let cautious = &self.cautious;
-        let patience =
-            (cautious.asked.is_some() && !cautious.confirmed && self.caution() == Caution::None)
-                .then(|| cautious.asked_at + MARK_PATIENCE)
-                .filter(|&moment| moment > self.now);
+        let patience = (cautious.asked.is_some() && !cautious.confirmed && !cautious.is_careful())
+            .then(|| cautious.asked_at + MARK_PATIENCE)
+            .filter(|&moment| moment > self.now);
         let let_go = cautious.alone().map(|alone| alone.since + SUSPECT_PATIENCE);
         patience.into_iter().chain(let_go).min()
     }

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use super::caution::Caution;
 use super::pending_view::{Activity, HeldUp, Wait};
 use super::{Partition, Position};
 
@@ -181,7 +180,7 @@ impl<R> Partition<R> {
             settled_ahead: self.settled_ahead() as u64,
             slow_attempts: self.slow_attempts() as u64,
             stalled_for: self.stalled_for(),
-            isolated: self.caution() == Caution::Isolated,
+            isolated: self.has_suspects(),
             held_up: held_up.records as u64,
             not_due: held_up.not_due as u64,
             not_due_bytes: held_up.not_due_bytes as u64,

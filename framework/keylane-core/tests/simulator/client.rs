@@ -1,21 +1,11 @@
-//! A model of the client, as far as it commits: it stores points and commits by itself what it
-//! takes for later than its last commit; commits arrive in the order they were sent.
+//! A model of the client, as far as it commits. It may repeat a commit, or hold one back, and let
+//! later ones pass: what is under way arrives in any order.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use keylane_core::member::{ClientPosition, CommitId, CommitPoint};
+use keylane_core::member::{CommitId, CommitPoint};
 
 #[derive(Default)]
 pub(crate) struct Client {
-    assigned: BTreeMap<usize, Known>,
-    sent: VecDeque<Sent>,
-}
-
-/// What the client keeps of an assigned partition, by the number of its log.
-#[derive(Default)]
-struct Known {
-    stored: Option<CommitPoint>,
-    committed: Option<ClientPosition>,
+    sent: Vec<Sent>,
 }
 
 /// A commit on its way to the broker.
@@ -26,41 +16,15 @@ pub(crate) struct Sent {
 }
 
 impl Client {
-    pub(crate) fn assign(&mut self, log: usize, committed: Option<ClientPosition>) {
-        let stored = None;
-        self.assigned.insert(log, Known { stored, committed });
-    }
-
-    pub(crate) fn unassign(&mut self, log: usize) {
-        self.assigned.remove(&log);
-    }
-
-    /// A partition that is not assigned is refused.
-    pub(crate) fn store(&mut self, log: usize, point: CommitPoint) {
-        if let Some(known) = self.assigned.get_mut(&log) {
-            known.stored = Some(point);
-        }
-    }
-
     pub(crate) fn commit(&mut self, points: Vec<(usize, CommitPoint)>, id: Option<CommitId>) {
-        if !points.is_empty() {
-            self.sent.push_back(Sent { points, id });
-        }
+        self.sent.push(Sent { points, id });
     }
 
-    /// The commit interval has passed.
-    pub(crate) fn commit_by_itself(&mut self) {
-        let later = |known: &Known| {
-            let stored = known.stored.as_ref()?;
-            let is_later = |committed| stored.client_position().is_after(committed);
-            known.committed.is_none_or(is_later).then(|| stored.clone())
-        };
-        let points = self
-            .assigned
-            .iter()
-            .filter_map(|(&log, known)| later(known).map(|point| (log, point)))
-            .collect();
-        self.commit(points, None);
+    /// Commits under way say nothing about the log any longer.
+    pub(crate) fn unassign(&mut self, log: usize) {
+        for sent in &mut self.sent {
+            sent.points.retain(|(other, _)| *other != log);
+        }
     }
 
     /// How many commits are under way.
@@ -68,17 +32,8 @@ impl Client {
         self.sent.len()
     }
 
-    /// The oldest commit under way comes to the broker.
-    pub(crate) fn arrives(&mut self) -> Option<Sent> {
-        self.sent.pop_front()
-    }
-
-    /// The broker has it.
-    pub(crate) fn taken(&mut self, sent: &Sent) {
-        for (log, point) in &sent.points {
-            if let Some(known) = self.assigned.get_mut(log) {
-                known.committed = Some(point.client_position());
-            }
-        }
+    /// This one of those under way comes to the broker.
+    pub(crate) fn arrives(&mut self, which: usize) -> Option<Sent> {
+        (which < self.sent.len()).then(|| self.sent.remove(which))
     }
 }

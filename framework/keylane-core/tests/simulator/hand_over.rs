@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keylane_core::member::TopicPartition;
 use keylane_core::member::hand_over::{
     self, Answer, AnsweredBy, HandOver, LOSS_REPORTED, Order, Outcome, Revoked, Seen,
 };
+use keylane_core::member::{Refusal, TopicPartition};
 use keylane_core::{MAX_METADATA_BYTES, Moment};
 
 use crate::broker::{Commit, LOGS};
+use crate::commits::MemberCommits;
 use crate::violation::{Checked, ensure};
 use crate::world::{Fault, Guard, World};
 
@@ -22,9 +23,7 @@ pub(crate) struct Member {
     hand_over: HandOver,
     /// Revoked and not answered, as the client sees it.
     owed: Vec<usize>,
-    /// What is stored with the client as the last words.
-    stored: [Option<Commit>; LOGS.len()],
-    last_commit: LastCommit,
+    pub(crate) commits: MemberCommits,
     /// All that is owed is others' already, and the client does not say what.
     speaks_of_loss: bool,
     /// Since when the shell has heard that.
@@ -35,16 +34,6 @@ pub(crate) struct Member {
     /// Owners were given up that did not end.
     gave_up_owners: bool,
     gave_up_commit: bool,
-}
-
-#[derive(Default)]
-enum LastCommit {
-    #[default]
-    None,
-    /// With the logs whose owners had ended before.
-    UnderWay(Vec<(usize, Commit)>, Vec<usize>),
-    Taken(Vec<usize>),
-    Refused,
 }
 
 /// An owner that has ended, until the revoke is answered.
@@ -91,19 +80,19 @@ impl Member {
         self.owed.is_empty()
     }
 
-    pub(crate) fn assigned(&mut self, log: usize) {
+    pub(crate) fn assigned(&mut self, log: usize, epoch: u64) {
         self.lost[log] = false;
-        // What was stored and sent before was about an epoch that is over.
-        self.stored[log] = None;
-        match &mut self.last_commit {
-            LastCommit::UnderWay(commits, complete) => {
-                commits.retain(|(other, _)| *other != log);
-                complete.retain(|other| *other != log);
-            }
-            LastCommit::Taken(logs) => logs.retain(|other| *other != log),
-            LastCommit::None | LastCommit::Refused => {}
-        }
+        self.commits.assign(log, place(log), epoch);
         self.hand_over.assigned(&[place(log)]);
+    }
+
+    pub(crate) fn has_lost(&self, log: usize) -> bool {
+        self.lost[log]
+    }
+
+    /// An owner reports what may be committed.
+    pub(crate) fn report(&mut self, log: usize, commit: Commit, running: bool) {
+        self.commits.report(log, commit, running);
     }
 }
 
@@ -212,10 +201,7 @@ impl World {
             let seen = Seen {
                 now: self.now,
                 lost: it.speaks_of_loss,
-                last_commit_is_over: matches!(
-                    it.last_commit,
-                    LastCommit::Taken(_) | LastCommit::Refused
-                ),
+                last_commit_is_over: it.commits.step_last(self.now),
                 owners: &views,
             };
             match it.hand_over.next(&seen) {
@@ -250,7 +236,7 @@ impl World {
     /// An owner ends once it is drained, or on order; not at once, and where its processor blocks
     /// the thread not for long.
     fn end_owner(&mut self, member: usize, log: usize) -> Checked<()> {
-        let Some(owner) = self.owners[log].as_ref().filter(|it| it.member == member) else {
+        let Some(owner) = self.owners[log].as_mut().filter(|it| it.member == member) else {
             return Ok(());
         };
         let drained = owner.draining && owner.partition.is_drained();
@@ -258,11 +244,13 @@ impl World {
         if !ends || (!self.calm && self.random.percent(40)) {
             return Ok(());
         }
+        owner.partition.end();
+        let pending = owner.partition.pending();
         let ended = Ended {
             member,
             last_words: self.point(log)?,
             drained,
-            pending: owner.partition.pending(),
+            pending,
         };
         self.lose(log);
         self.ended[log] = Some(ended);
@@ -283,28 +271,14 @@ impl World {
     }
 
     fn answer_last_commit(&mut self, member: usize) -> Checked<()> {
-        let it = &mut self.members[member];
-        if !matches!(it.last_commit, LastCommit::UnderWay(..)) {
-            return Ok(());
-        }
         let chance = if self.calm { 0 } else { self.random.below(100) };
-        if chance >= 70 {
-            return Ok(());
-        }
-        let is_taken = chance < 55;
-        let LastCommit::UnderWay(commits, complete) = std::mem::take(&mut it.last_commit) else {
-            return Ok(());
+        let refusals = [Refusal::Passing, Refusal::Rebalancing, Refusal::NotAMember];
+        let result = match chance {
+            0..55 => Ok(()),
+            55..70 => Err(self.random.pick(&refusals)),
+            _ => return Ok(()),
         };
-        it.last_commit = match is_taken {
-            true => LastCommit::Taken(complete),
-            false => LastCommit::Refused,
-        };
-        for (log, commit) in commits {
-            // The coordinator takes none of a partition that is another's.
-            if is_taken && !self.members[member].lost[log] {
-                self.land(log, commit)?;
-            }
-        }
+        while self.commit_arrives(member, result)? {}
         Ok(())
     }
 
@@ -314,9 +288,7 @@ impl World {
             Order::DrainAll { places, .. } => {
                 self.drain(&places);
                 if self.fault == Fault::CommitsBeforeTheDrain {
-                    for log in places.iter().map(log_of) {
-                        self.members[member].stored[log] = self.point(log)?;
-                    }
+                    self.store_last(member, places.iter().map(log_of).collect())?;
                 }
             }
             Order::End { places } => {
@@ -330,29 +302,23 @@ impl World {
             }
             Order::Drop { places } => places.iter().map(log_of).for_each(|log| self.lose_now(log)),
             Order::StoreLast { places } => {
-                for log in self.last_ones(member, &places) {
-                    self.check_is_ours(member, log)?;
-                    if self.fault != Fault::CommitsBeforeTheDrain
-                        && self.fault != Fault::ForgetsTheLastCommit
-                    {
-                        self.members[member].stored[log] = self.point(log)?;
-                    }
+                let logs = self.last_ones(member, &places);
+                if self.fault != Fault::CommitsBeforeTheDrain
+                    && self.fault != Fault::ForgetsTheLastCommit
+                {
+                    self.store_last(member, logs)?;
                 }
             }
             Order::CommitLast { places } => {
-                let mut commits = Vec::new();
-                for log in self.last_ones(member, &places) {
+                let logs = self.last_ones(member, &places);
+                for &log in &logs {
                     self.check_is_ours(member, log)?;
-                    let stored = &self.members[member].stored[log];
-                    commits.extend(stored.clone().map(|commit| (log, commit)));
                 }
                 let has_ended = |log: &usize| self.ended[*log].is_some();
                 let complete = places.iter().map(log_of).filter(has_ended).collect();
-                let forgets = self.fault == Fault::ForgetsTheLastCommit;
-                self.members[member].last_commit = match commits.is_empty() || forgets {
-                    true => LastCommit::Taken(complete),
-                    false => LastCommit::UnderWay(commits, complete),
-                };
+                let is_sent = self.fault != Fault::ForgetsTheLastCommit;
+                let commits = &mut self.members[member].commits;
+                commits.begin_last(logs, complete, is_sent, self.now);
             }
             Order::Answer(answer) => self.answer(member, answer)?,
             Order::Close => self.close(member)?,
@@ -365,6 +331,18 @@ impl World {
                 self.count("a last commit without an answer");
             }
         }
+        Ok(())
+    }
+
+    fn store_last(&mut self, member: usize, logs: Vec<usize>) -> Checked<()> {
+        let mut points = Vec::new();
+        for log in logs {
+            self.check_is_ours(member, log)?;
+            let owner = self.owners[log].as_ref();
+            let running = owner.is_some_and(|owner| owner.partition.is_marked());
+            points.push((log, self.point(log)?, running));
+        }
+        self.members[member].commits.store_last(points);
         Ok(())
     }
 
@@ -433,7 +411,7 @@ impl World {
         }
         // A revoke can come when a shutdown's is over.
         if !self.members[member].hand_over.is_shutting_down() {
-            self.members[member].last_commit = LastCommit::None;
+            self.members[member].commits.forget_last();
             self.members[member].gave_up_owners = false;
         }
         if all_lost {
@@ -449,9 +427,8 @@ impl World {
     /// Nothing is given back before its last commit is over, but in a failure.
     fn check_last_commit(&self, member: usize) -> Checked<()> {
         let it = &self.members[member];
-        let is_over = matches!(it.last_commit, LastCommit::Taken(_) | LastCommit::Refused);
         ensure!(
-            is_over || it.gave_up_commit || it.has_failed,
+            it.commits.is_last_over() || it.gave_up_commit || it.has_failed,
             "G8: member {member} gives back without a last commit"
         );
         Ok(())
@@ -460,7 +437,7 @@ impl World {
     /// The last commit of a hand-over is about all that had ended by then.
     fn check_is_about_all(&self, member: usize, places: &[TopicPartition]) -> Checked<()> {
         let it = &self.members[member];
-        let LastCommit::Taken(complete) = &it.last_commit else {
+        let Some(complete) = it.commits.taken() else {
             return Ok(());
         };
         if it.hand_over.is_shutting_down() || it.gave_up_owners {
@@ -506,8 +483,9 @@ impl World {
             return Ok(());
         }
         let it = &mut self.members[member];
-        let (stored, is_lost) = (it.stored[log].take(), it.lost[log]);
-        let is_taken = matches!(&it.last_commit, LastCommit::Taken(logs) if logs.contains(&log));
+        let (stored, is_lost) = (it.commits.unassign(log), it.lost[log]);
+        let taken = it.commits.taken();
+        let is_taken = taken.is_some_and(|logs| logs.contains(&log));
         if let Some(stored) = stored.filter(|_| !is_lost)
             && (self.calm || self.random.percent(85))
         {
@@ -537,6 +515,9 @@ impl World {
 
     /// Whatever is left of the log's owner is gone.
     fn lose_now(&mut self, log: usize) {
+        if let Some(member) = self.member_of(log) {
+            let _ = self.members[member].commits.unassign(log);
+        }
         self.lose(log);
         self.ended[log] = None;
     }

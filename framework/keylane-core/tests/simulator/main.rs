@@ -15,9 +15,10 @@
 //! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts;
 //!   repeated deliveries are new; runs go on over unsettled offsets
 //! * commits: that of a position that has not moved loses the leader epoch it came with
-//! * commits of a member (`commits.rs`, `poison.rs`): what the client leaves out is not committed; a
-//!   point below an earlier one counts as later; an opening is forgotten for a point without a mark;
-//!   marks go before openings
+//! * a log that goes back (`logs.rs`): the next epoch begins at the cut where there are no figures
+//!   yet, or by figures of the start
+//! * commits of a member (`commit_order.rs`, `poison.rs`): the last commit is sent beside another one;
+//!   what was refused is not sent again
 //! * map: it is believed about records of a later leader; inherited ranges are left out, not
 //!   consulted, or one offset too long or short; a run is written one too long; the checksum leaves
 //!   the position out; a map that is cut short does not say so
@@ -44,10 +45,13 @@
 
 mod broker;
 mod client;
+mod commit_order;
 mod commits;
+
 mod ending;
 mod foreign;
 mod hand_over;
+mod logs;
 mod membership;
 mod outages;
 mod owner;

@@ -1,6 +1,7 @@
 //! Partitions come and go: assigned, lost, or gone with a member that dies. `hand_over.rs` is about
 //! those that are given back.
 
+use keylane_core::member::PartitionLimits;
 use keylane_core::{
     Beginning, Budget, LeaderEpoch, Partition, Position, PublishRequest, SettledMap, Step,
     commit_map,
@@ -32,17 +33,17 @@ impl World {
             }
         };
         self.epochs += 1;
-        let budgets = (
-            Budget::new(self.pause_at, self.pause_at * 7 / 10),
-            Budget::new(self.pause_at * 2, self.pause_at),
-        );
+        let limits = PartitionLimits {
+            records: Budget::new(self.pause_at, self.pause_at * 7 / 10),
+            ahead: Budget::new(self.pause_at * 2, self.pause_at),
+        };
         let mut owner = Owner::new(
             member,
             self.epochs,
             self.settings[log].clone(),
             commit,
             inherited,
-            budgets,
+            limits,
         );
         let start = commit.map(|commit| (Position::new(commit.position), commit.leader_epoch));
         let way = start.and_then(|(position, epoch)| Beginning::confirm(position, epoch));
@@ -61,7 +62,7 @@ impl World {
                 Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
         }
         self.owners[log] = Some(owner);
-        self.members[member].assigned(log);
+        self.members[member].assigned(log, self.epochs);
         Ok(())
     }
 
@@ -84,21 +85,15 @@ impl World {
     /// A member dies with all it holds. What it had sent may have arrived or not.
     pub(crate) fn crash(&mut self) -> Checked<()> {
         let member = self.random.index(MEMBERS);
+        while self.random.percent(50) && self.commit_arrives(member, Ok(()))? {}
         for log in LOGS {
             if self.member_of(log) != Some(member) {
                 continue;
             }
             self.ended[log] = None;
-            let Some(mut owner) = self.owners[log].take() else {
-                continue;
-            };
-            while let Some(commit) = owner.commits.pop_front() {
-                if self.random.percent(50) {
-                    break;
-                }
-                self.land(log, commit)?;
+            if let Some(owner) = self.owners[log].take() {
+                self.lose_writes(log, owner.writes);
             }
-            self.lose_writes(log, owner.writes);
         }
         self.members[member] = Member::default();
         self.guards[member] = Guard::new(self.guard_settings);

@@ -1,14 +1,14 @@
 //! One owner of one partition: the partition under test beside a plain model of it, which predicts
 //! every answer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane_core::member::PartitionLimits;
 use keylane_core::{
-    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES,
-    Moment, Offset, Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap,
-    Ticket,
+    Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES, Moment,
+    Offset, Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -21,12 +21,9 @@ pub(crate) struct Owner {
     pub(crate) partition: Partition<usize>,
     pub(crate) settings: Arc<PartitionSettings>,
     pub(crate) fetch_at: i64,
-    pub(crate) budget: Budget,
-    pub(crate) ahead_budget: Budget,
+    pub(crate) limits: PartitionLimits,
     pub(crate) running: Vec<(Ticket, i64)>,
     pub(crate) writes: Vec<PublishRequest>,
-    /// Sent but not answered.
-    pub(crate) commits: VecDeque<Commit>,
     pub(crate) paused: bool,
     pub(crate) draining: bool,
     pub(crate) ordered_to_end: bool,
@@ -92,7 +89,7 @@ impl Owner {
         settings: Arc<PartitionSettings>,
         commit: Option<&Commit>,
         (inherited, inherited_under): (SettledMap, Option<LeaderEpoch>),
-        budgets: (Budget, Budget),
+        limits: PartitionLimits,
     ) -> Self {
         let start = commit.map(|commit| commit.position);
         let mut partition = Partition::new(
@@ -109,11 +106,9 @@ impl Owner {
             partition,
             settings,
             fetch_at: start.unwrap_or(0),
-            budget: budgets.0,
-            ahead_budget: budgets.1,
+            limits,
             running: Vec::new(),
             writes: Vec::new(),
-            commits: VecDeque::new(),
             paused: false,
             draining: false,
             ordered_to_end: false,

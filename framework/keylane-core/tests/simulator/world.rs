@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane_core::member::{CommitResult, Refusal};
 use keylane_core::{
     Backoff, BlockerPolicy, Delivered, Delivery, Epoch, Exhausted, LaneOrder, MAX_METADATA_BYTES,
     Moment, Offset, OutageGuard, OutageSettings, Partition, PartitionSettings, Paused, Position,
@@ -12,6 +13,7 @@ use keylane_core::{
 };
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
+use crate::commits::commit_of;
 use crate::foreign::Neighbours;
 use crate::hand_over::{Ended, Member};
 use crate::owner::Owner;
@@ -323,11 +325,11 @@ impl World {
             Step::TogglePause => self.toggle_pause(log),
             Step::Commit => self.commit(log)?,
             Step::CommitAnswered => self.commit_answered(log)?,
-            Step::CommitFailed => drop(
-                self.owners[log]
-                    .as_mut()
-                    .and_then(|owner| owner.commits.pop_front()),
-            ),
+            Step::CommitFailed => {
+                if let Some(member) = self.member_of(log) {
+                    self.commit_arrives(member, Err(Refusal::Passing))?;
+                }
+            }
             Step::Assign => self.assign(log)?,
             Step::Revoke => self.revoke(log),
             Step::Look => {
@@ -435,11 +437,8 @@ impl World {
         let Some(owner) = &mut self.owners[log] else {
             return Ok(());
         };
-        owner.budget.update(owner.partition.pending() as u64);
-        owner
-            .ahead_budget
-            .update(owner.partition.settled_ahead() as u64);
-        let paused = owner.budget.is_paused() || owner.ahead_budget.is_paused();
+        let (pending, ahead) = (owner.partition.pending(), owner.partition.settled_ahead());
+        let paused = owner.limits.update(pending as u64, ahead as u64);
         if paused {
             *self.corners.entry("a pause for the budget").or_default() += 1;
         }
@@ -554,15 +553,38 @@ impl World {
             }
             _ => {}
         }
-        owner.commits.push_back(commit);
+        let (member, running) = (owner.member, owner.partition.is_marked());
+        self.members[member].report(log, commit, running);
         Ok(())
     }
 
+    /// The commit interval passes, and one of the commits under way comes to the broker.
     fn commit_answered(&mut self, log: usize) -> Checked<()> {
-        let commit = self.owners[log]
-            .as_mut()
-            .and_then(|owner| owner.commits.pop_front());
-        commit.map_or(Ok(()), |commit| self.land(log, commit))
+        let Some(member) = self.member_of(log) else {
+            return Ok(());
+        };
+        if self.random.percent(50) {
+            let now = self.now;
+            self.members[member].commits.send(now);
+        }
+        self.commit_arrives(member, Ok(())).map(drop)
+    }
+
+    /// The oldest commit of a member that is under way comes to the broker, if there is one. The
+    /// coordinator takes none of a partition that is another's.
+    pub(crate) fn commit_arrives(&mut self, member: usize, result: CommitResult) -> Checked<bool> {
+        let Some(sent) = self.members[member].commits.client.arrives(0) else {
+            return Ok(false);
+        };
+        for (log, point) in sent.points.iter().filter(|_| result.is_ok()) {
+            if self.member_of(*log) == Some(member) && !self.members[member].has_lost(*log) {
+                self.land(*log, commit_of(point))?;
+            }
+        }
+        self.members[member]
+            .commits
+            .answered(&sent, result, self.now);
+        Ok(true)
     }
 
     pub(crate) fn land(&mut self, log: usize, mut commit: Commit) -> Checked<()> {

@@ -62,7 +62,7 @@ pub struct SubscriptionConfig {
     #[serde(default)]
     pub limits: Limits,
     /// How long a settled record may stay uncommitted (default 1 s): what a crash repeats at most,
-    /// besides the attempts in flight. Maps to `auto.commit.interval.ms`.
+    /// besides the attempts in flight.
     #[serde(default = "defaults::commit_interval", with = "humantime_serde")]
     pub commit_interval: Duration,
     /// How long one attempt may take (default 5 min). Then its future is dropped and the attempt

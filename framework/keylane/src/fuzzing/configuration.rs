@@ -106,7 +106,6 @@ fn assert_silent(config: &SubscriptionConfig) {
     let consumer = ConsumerSettings {
         bootstrap_servers,
         group: &config.group,
-        commit_interval: config.commit_interval,
     };
     let producer = ProducerSettings {
         bootstrap_servers,

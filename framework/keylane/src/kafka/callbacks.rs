@@ -45,7 +45,6 @@ pub(crate) struct Context {
     /// nothing.
     owed: Mutex<Option<Vec<TopicPartition>>>,
     eager: AtomicBool,
-    metadata_refused: AtomicBool,
     /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was
     /// answered.
     ids_told: AtomicBool,
@@ -69,7 +68,6 @@ impl Context {
             closing: AtomicBool::new(false),
             owed: Mutex::new(None),
             eager: AtomicBool::new(false),
-            metadata_refused: AtomicBool::new(false),
             ids_told: AtomicBool::new(false),
             reset: OnceLock::new(),
             forwarding: Arc::default(),
@@ -137,11 +135,6 @@ impl Context {
     /// Whether the assignor is an eager one: then every rebalance revokes everything.
     pub(crate) fn is_eager(&self) -> bool {
         self.eager.load(Ordering::Relaxed)
-    }
-
-    /// Whether a commit was refused because its metadata is too large; asks once.
-    pub(crate) fn take_metadata_refused(&self) -> bool {
-        self.metadata_refused.swap(false, Ordering::Relaxed)
     }
 
     /// The time that rebalances have taken inside the client since the last call.
@@ -429,7 +422,10 @@ pub(crate) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
             Resume::Committed(log) => new.log = log,
             Resume::FromStart(log) => {
                 new.log = Some(log);
-                new.left = new.committed.take().map(|committed| committed.position);
+                new.left = new
+                    .committed
+                    .take()
+                    .map(|committed| committed.position.position);
             }
         }
     }
@@ -528,7 +524,6 @@ impl Context {
             }
             Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
                 self.metrics.commit_failed(CommitFailure::MetadataTooLarge);
-                self.metadata_refused.store(true, Ordering::Relaxed);
             }
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));

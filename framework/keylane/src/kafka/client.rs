@@ -6,7 +6,7 @@ use std::time::Duration;
 use keylane_core::member::TopicPartition;
 use keylane_core::member::{CommitId, CommitPoint};
 use keylane_core::{LeaderEpoch, Position};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -162,8 +162,7 @@ impl Client {
         is_looked_up(&self.consumer, partitions)
     }
 
-    /// Answers all revokes that were reported, which are about these partitions. The client
-    /// commits what is stored for them.
+    /// Answers all revokes that were reported, which are about these partitions.
     pub(crate) fn answer_revoke(&self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
         let context = self.consumer.context();
         context
@@ -244,34 +243,8 @@ impl Client {
         self.wakeup.wake(&self.consumer, partitions);
     }
 
-    /// Stores points with the client, which commits them by itself: each half commit interval, and
-    /// with the answer to a revoke.
-    pub(crate) fn store<'a>(
-        &self,
-        points: impl Iterator<Item = (&'a str, i32, &'a CommitPoint)>,
-    ) -> Result<(), ClientError> {
-        let stored = list_with_points(points).and_then(|list| {
-            self.consumer.store_offsets(&list)?;
-            // The call answers Ok even where single partitions were refused.
-            list.elements()
-                .iter()
-                .try_for_each(|element| element.error())
-        });
-        stored.map_err(ClientError)
-    }
-
-    /// Commits points at once, without an answer.
-    pub(crate) fn commit<'a>(
-        &self,
-        points: impl Iterator<Item = (&'a str, i32, &'a CommitPoint)>,
-    ) -> Result<(), ClientError> {
-        list_with_points(points)
-            .and_then(|list| self.consumer.commit(&list, CommitMode::Async))
-            .map_err(ClientError)
-    }
-
     /// Commits points, and has the answer come with the name `id`. One follows where this is `Ok`.
-    pub(crate) fn commit_for_answer<'a>(
+    pub(crate) fn commit<'a>(
         &self,
         id: CommitId,
         points: impl Iterator<Item = (&'a str, i32, &'a CommitPoint)>,
@@ -288,11 +261,6 @@ impl Client {
     /// The next answer to a commit, if one has come.
     pub(crate) fn commit_answer(&self) -> Option<CommitAnswer> {
         self.commits.answer()
-    }
-
-    /// Whether a commit was refused because its metadata is too large; asks once.
-    pub(crate) fn take_metadata_refused(&self) -> bool {
-        self.consumer.context().take_metadata_refused()
     }
 
     /// Commits that starts wait for are refused for some time.
@@ -424,7 +392,7 @@ mod tests {
         let sent = [7, 9, u64::from(u32::MAX)].map(CommitId::new);
         for id in sent {
             let points = [("tasks", 0, &point)].into_iter();
-            assert!(client.commit_for_answer(id, points).is_ok());
+            assert!(client.commit(id, points).is_ok());
         }
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut answered = BTreeSet::new();

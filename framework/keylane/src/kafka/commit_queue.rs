@@ -1,4 +1,4 @@
-//! Commits whose answers are waited for without blocking.
+//! Commits whose answers come without blocking.
 //!
 //! rdkafka can commit and wait, or commit and never learn what became of it. Waiting is out of the
 //! question on the polling thread: while the coordinator is away, librdkafka holds a commit back

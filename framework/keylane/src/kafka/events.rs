@@ -1,7 +1,7 @@
 //! What the callbacks report to the polling thread.
 
 use keylane_core::member::hand_over::{AnsweredBy, Revoked};
-use keylane_core::member::{ClientPosition, TopicPartition};
+use keylane_core::member::{CommittedPosition, TopicPartition};
 use keylane_core::{Beginning, LogId, Position};
 
 use super::native;
@@ -33,7 +33,7 @@ pub(crate) struct NewPartition {
     pub(crate) log: Option<LogId>,
     /// The position that was committed, or reached, in another topic of this name. This one is read
     /// from its beginning.
-    pub(crate) left: Option<ClientPosition>,
+    pub(crate) left: Option<Position>,
     /// What the client believed the log's end to be before the assignment: from an earlier one, if
     /// at all.
     pub(crate) stale_end: Option<i64>,
@@ -45,14 +45,14 @@ pub(crate) struct NewPartition {
 /// What was committed for a partition.
 #[derive(Clone, Debug)]
 pub(crate) struct CommittedPoint {
-    pub(crate) position: ClientPosition,
+    pub(crate) position: CommittedPosition,
     pub(crate) metadata: Vec<u8>,
 }
 
 impl CommittedPoint {
     /// `None` for an element without an offset.
     pub(crate) fn of(element: &native::Committed<'_>) -> Option<Self> {
-        let position = ClientPosition {
+        let position = CommittedPosition {
             position: Position::new(element.offset),
             leader_epoch: element.leader_epoch,
         };

@@ -11,7 +11,7 @@
 //!   either queue, without a word.
 //! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at
 //!   start-up. Other errors of a partition do the same to it, and are put right by a seek
-//!   ([`Misplaced`]).
+//!   ([`FailedFetch`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs.
 //!   Messages never leave [`FetchQueue::read`], not even by a panic, and [`Client`](super::Client)
 //!   drops the [`FetchQueue`] before the consumer.
@@ -35,7 +35,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::message::NativeMessage;
-use super::read::{Misplaced, READ_LIMIT, Read};
+use super::read::{FailedFetch, READ_LIMIT, Read};
 use crate::support::lock::lock;
 
 /// How often the consumer queue is served without an event.
@@ -320,7 +320,7 @@ fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessag
                 failed.partition(),
                 failed.offset(),
             );
-            read.misplaced.push(Misplaced {
+            read.failed_fetches.push(FailedFetch {
                 topic,
                 partition,
                 offset,

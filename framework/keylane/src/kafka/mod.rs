@@ -45,6 +45,6 @@ pub(crate) use message::NativeMessage;
 pub(crate) use native::CachedRange;
 pub(crate) use other_groups::OtherGroups;
 pub(crate) use permissions::Operation;
-pub(crate) use read::{Failure, Misplaced, READ_LIMIT};
+pub(crate) use read::{FailedFetch, Failure, READ_LIMIT};
 pub(crate) use refusal::CommitRefused;
 pub(crate) use topic_ids::{Answer, Logs};

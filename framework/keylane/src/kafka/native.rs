@@ -7,7 +7,8 @@
 //!
 //! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for
 //! the whole call. Every length comes from librdkafka beside its pointer, and null is checked.
-//! Lifetimes keep what is borrowed from outliving its object. No pointer is kept, none is freed.
+//! Lifetimes keep what is borrowed from outliving its object. No pointer is kept, and only those are
+//! freed that a call gives away: an error, a group's metadata.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -229,7 +230,8 @@ mod tests {
             consumer.poll(Duration::from_millis(10));
         }
         consumer.unassign().unwrap();
-        append(&producer, 3);
+        // The answer to a fetch that was sent before may come now: nothing is appended, so that it
+        // brings the same end.
         consumer.pause(&partition).unwrap();
         consumer.assign(&partition).unwrap();
         assert_eq!(end(), Some(3));

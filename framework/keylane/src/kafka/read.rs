@@ -20,15 +20,15 @@ pub(crate) struct Read {
     pub(super) error: Option<KafkaError>,
     /// With `auto.offset.reset=error`: which partition has no position, and why.
     pub(super) reset: Option<String>,
-    /// Partitions whose position the client has wrong now; see [`Misplaced`].
-    pub(crate) misplaced: Vec<Misplaced>,
+    /// Partitions whose position the client has wrong now; see [`FailedFetch`].
+    pub(crate) failed_fetches: Vec<FailedFetch>,
 }
 
 /// A partition that reported an error instead of a record, at the offset of the next one.
 ///
 /// The batch call takes it for a record and moves the partition's position behind it: the next
 /// pause, also that of a rebalance, would go on one record too far.
-pub(crate) struct Misplaced {
+pub(crate) struct FailedFetch {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,

@@ -232,7 +232,8 @@ metrics! {
     OUTAGE = "keylane_outage": Gauge, Count, [SUBSCRIPTION, OutageKind::LABEL];
     /// Records held because of an outage: out of retries, tried again, and not given up.
     HELD_RECORDS = "keylane_held_records": Gauge, Count, [SUBSCRIPTION];
-    /// Records suspected of having killed the process.
+    /// Records suspected of having killed the process. They are counted again by the next start if
+    /// nothing has been committed for the partition by then.
     POISON_SUSPICIONS = "keylane_poison_suspicions_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Failed writes to the retry and the dead-letter topic; the records stay unsettled.
     PRODUCE_FAILURES = "keylane_produce_failures_total": Counter, Count, [SUBSCRIPTION, ProduceTarget::LABEL, ProduceFailure::LABEL];

@@ -75,8 +75,8 @@ impl SubscriptionMetrics {
         self.write().assigned_partitions.set(partitions as f64);
     }
 
-    /// One partition: from the order to give it up until its last attempt had ended, or the
-    /// deadline.
+    /// One hand-over: from the order to give partitions up until their last attempt had ended and
+    /// their last commit was answered, or both were given up.
     pub(crate) fn drained(&self, result: DrainResult, duration: Duration) {
         let drain_duration = &mut self.write().drain_duration[result];
         drain_duration.buffer(duration);

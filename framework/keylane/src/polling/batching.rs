@@ -13,7 +13,7 @@ use crate::record::{Arena, Record};
 ///
 /// Messages of one partition come in runs, so most are sorted by looking at the one before.
 #[derive(Default)]
-pub(crate) struct Intake {
+pub(crate) struct Batching {
     /// Where a partition stands in the table, by librdkafka's topic object. Emptied whenever the
     /// table changes.
     places: HashMap<(usize, i32), usize>,
@@ -22,7 +22,7 @@ pub(crate) struct Intake {
     arena: Arena,
 }
 
-impl Intake {
+impl Batching {
     pub(crate) fn table_changed(&mut self) {
         self.places.clear();
         self.last = None;
@@ -36,7 +36,7 @@ impl Intake {
         message: &NativeMessage<'_>,
     ) {
         #[cfg(test)]
-        crate::support::panics::planted::step("intake", message.topic());
+        crate::support::panics::planted::step("batching", message.topic());
         let Some(place) = self.place(table, message) else {
             // Left over from an assignment that has ended: librdkafka drops those itself, and the
             // next owner gets it.

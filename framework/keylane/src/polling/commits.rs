@@ -1,9 +1,9 @@
 //! Carries out what the core decides about commits, marks and the last commit.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keylane_core::member::{
-    Answered, CommitPoint, Commits as Rules, LastStep, MetadataLimit, Refused, Shrunk,
+    Answered, CommitId, CommitPoint, Commits as Rules, LastStep, MetadataLimit, Outgoing, Refused,
 };
 use keylane_core::{MAX_METADATA_BYTES, Mark, Moment};
 
@@ -18,9 +18,9 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(interval: Duration) -> Self {
         Self {
-            rules: Rules::default(),
+            rules: Rules::new(interval),
             origin: Instant::now(),
         }
     }
@@ -34,17 +34,21 @@ impl Commits {
         self.rules.are_awaited() || partitions.iter().any(Assigned::awaits_mark)
     }
 
-    /// Takes care of the marks that owners wait for. After [`store`](Self::store).
-    pub(crate) fn mark(&mut self, client: &Client, partitions: &mut [Assigned]) {
+    /// Takes in every new commit point and every answer, and sends what is due.
+    pub(crate) fn send(&mut self, client: &Client, partitions: &mut [Assigned]) {
+        self.rules.points(partitions, Assigned::report);
         self.take_answers(client, partitions);
         let given_up = self.rules.given_up_marks(partitions);
         confirm(partitions, given_up);
         let now = self.now();
-        let Some(next) = self.rules.next_mark(partitions, now) else {
+        let Some(next) = self.rules.next(partitions, now) else {
             return;
         };
-        if let Err(error) = client.commit_for_answer(next.id, points(partitions, next.rows)) {
-            report(client, self.rules.mark_not_sent(now), error);
+        if let Err((id, error)) = send(client, partitions, &next) {
+            match self.rules.not_sent(id, partitions, now) {
+                Some(refused) => report(client, refused, error),
+                None => tracing::debug!(%error, "a commit was not taken by the client"),
+            }
         }
     }
 
@@ -55,7 +59,7 @@ impl Commits {
             let answered = self.rules.answer(id, for_rules, partitions, now);
             match (answered, result) {
                 (Answered::Confirmed(marks), _) => confirm(partitions, marks),
-                (Answered::TooLarge, _) => self.shrink_metadata(client, partitions),
+                (Answered::TooLarge, _) => self.shrink_metadata(partitions),
                 (Answered::Refused(refused), Err(error)) => report(client, refused, error),
                 (Answered::LastRefused, Err(error)) => tracing::warn!(
                     %error,
@@ -81,32 +85,15 @@ impl Commits {
         self.rules.forget_proof();
     }
 
-    /// Stores every new commit point. `suspended`: the client does not commit by itself at present.
-    pub(crate) fn store(&mut self, client: &Client, partitions: &mut [Assigned], suspended: bool) {
-        self.store_last(client, partitions, suspended, |_| false);
-    }
-
-    /// Stores every new commit point, and of those that are given back the last one, without a
+    /// Takes in every new commit point, and of those that are given back the last one, without a
     /// mark.
-    pub(crate) fn store_last(
+    pub(crate) fn take_last(
         &mut self,
-        client: &Client,
         partitions: &mut [Assigned],
-        suspended: bool,
         is_given_back: impl Fn(&Assigned) -> bool,
     ) {
-        if client.take_metadata_refused() {
-            self.shrink_metadata(client, partitions);
-        }
-        let rules = &mut self.rules;
-        let orders = rules.last_points(partitions, suspended, Assigned::report, is_given_back);
-        store(client, partitions, orders.store);
-        if orders.commit.is_empty() {
-            return;
-        }
-        if let Err(error) = client.commit(points(partitions, orders.commit)) {
-            tracing::debug!(%error, "an explicit commit was not taken; the next one covers it");
-        }
+        self.rules
+            .last_points(partitions, Assigned::report, is_given_back);
     }
 
     /// A last commit is due, of a hand-over or of the shutdown. An earlier one is forgotten.
@@ -115,7 +102,7 @@ impl Commits {
     }
 
     /// Whether the last commit of the partitions that are given back is over: the broker has it, or
-    /// will never take it from this member. After [`store_last`](Self::store_last).
+    /// will never take it from this member. After [`take_last`](Self::take_last).
     pub(crate) fn is_last_over(
         &mut self,
         client: &Client,
@@ -127,24 +114,32 @@ impl Commits {
         match self.rules.step_last(partitions, is_given_back, now) {
             LastStep::Wait => false,
             LastStep::Over => true,
-            LastStep::Send(next) => {
-                let sent = client.commit_for_answer(next.id, points(partitions, next.rows));
-                let Err(error) = sent else {
-                    return false;
-                };
-                tracing::warn!(
-                    %error,
-                    "the last commit could not be sent; what was settled since the one before may be repeated"
-                );
-                self.rules.last_not_sent();
-                true
-            }
+            LastStep::Send(last) => match send_last(client, partitions, &last) {
+                Ok(()) => false,
+                Err(id) => {
+                    self.rules.not_sent(id, partitions, now);
+                    true
+                }
+            },
         }
     }
 
-    fn shrink_metadata(&mut self, client: &Client, partitions: &mut [Assigned]) {
-        let Shrunk { to, store: again } = self.rules.shrink(partitions);
-        match to {
+    /// The last commit is no longer waited for. What the broker is not known to have of these
+    /// partitions goes out all the same.
+    pub(crate) fn end_last(
+        &mut self,
+        client: &Client,
+        partitions: &mut [Assigned],
+        is_given_back: impl Fn(&Assigned) -> bool,
+    ) {
+        if let Some(rest) = self.rules.end_last(partitions, is_given_back) {
+            // Refused here it was reported, and nothing is left to be done.
+            let _ = send_last(client, partitions, &rest);
+        }
+    }
+
+    fn shrink_metadata(&mut self, partitions: &mut [Assigned]) {
+        match self.rules.shrink(partitions) {
             Some(MetadataLimit::WithoutMap) => tracing::warn!(
                 "the broker refuses commit metadata of up to {MAX_METADATA_BYTES} bytes \
                  (offset.metadata.max.bytes); committing without the settled-ahead map: more is delivered again \
@@ -156,8 +151,36 @@ impl Commits {
             ),
             Some(MetadataLimit::All) | None => {}
         }
-        store(client, partitions, again);
     }
+}
+
+fn send(
+    client: &Client,
+    partitions: &[Assigned],
+    commit: &Outgoing<'_>,
+) -> Result<(), (CommitId, CommitRefused)> {
+    let points = points(partitions, commit.rows);
+    client
+        .commit(commit.id, points)
+        .map_err(|error| (commit.id, error))
+}
+
+fn send_last(
+    client: &Client,
+    partitions: &[Assigned],
+    commit: &Outgoing<'_>,
+) -> Result<(), CommitId> {
+    for (topic, partition, point) in points(partitions, commit.rows) {
+        let (id, position) = (commit.id.get(), point.position.get());
+        tracing::debug!(id, topic, partition, position, "the last commit is sent");
+    }
+    send(client, partitions, commit).map_err(|(id, error)| {
+        tracing::warn!(
+            %error,
+            "the last commit could not be sent; what was settled since the one before may be repeated"
+        );
+        id
+    })
 }
 
 /// The owners of these rows wait for the news.
@@ -177,7 +200,7 @@ fn report(client: &Client, refused: Refused, error: CommitRefused) {
     }
 }
 
-/// The stored points of these rows.
+/// The newest points of these rows.
 fn points<'a>(
     partitions: &'a [Assigned],
     rows: &'a [usize],
@@ -187,16 +210,6 @@ fn points<'a>(
         let stored = partition.commits.stored()?;
         Some((&*partition.topic, partition.partition, stored))
     })
-}
-
-fn store(client: &Client, partitions: &[Assigned], rows: &[usize]) {
-    if rows.is_empty() {
-        return;
-    }
-    if let Err(error) = client.store(points(partitions, rows)) {
-        // Not assigned any more: its next owner starts from the last commit.
-        tracing::debug!(%error, "offsets of a partition that is gone were not stored");
-    }
 }
 
 #[cfg(test)]

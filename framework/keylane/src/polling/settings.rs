@@ -18,6 +18,8 @@ pub(crate) struct PollSettings {
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) dead_letter_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
+    /// How often new commit points are committed.
+    pub(crate) commit_every: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
     /// `auto.offset.reset`.

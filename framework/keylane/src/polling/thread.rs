@@ -4,21 +4,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batching::Intake;
+use super::batching::Batching;
 use super::commits::Commits;
 use super::failures::panicked;
 use super::group::HandOver;
 use super::partitions::{Asked, Assignment};
 use super::settings::{OwnerFactory, PollSettings};
 use super::watch::{DeadLetterTopic, Identities};
-use crate::kafka::{Client, EndOffsets, Failure, Misplaced, READ_LIMIT, Sign, healthy, trouble};
+use crate::kafka::{Client, EndOffsets, FailedFetch, Failure, READ_LIMIT, Sign, healthy, trouble};
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::status::{Control, State, SubscriptionError};
 use crate::support::panics;
 use keylane_core::member::Standing;
 
 /// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
-/// seldom enough that a thousand idle partitions cost little.
+/// seldom enough that a thousand idle partitions cost little. While starts wait for a commit it is
+/// [`DRAIN_WAIT`]: the commit is sent, and its answer is taken in, by two of these looks.
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// The longest wait for a message. Bounds how long an order of the handle waits.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -38,7 +39,7 @@ pub(crate) struct PollLoop {
     pub(crate) poll_metrics: PollMetrics,
     pub(crate) settings: Arc<PollSettings>,
     pub(crate) assignment: Assignment,
-    pub(crate) intake: Intake,
+    pub(crate) batching: Batching,
     pub(crate) end_offsets: EndOffsets,
     /// On the way to first positions.
     pub(crate) asked: Asked,
@@ -65,7 +66,7 @@ impl PollLoop {
         Self {
             client,
             identities: Identities::default(),
-            commits: Commits::new(),
+            commits: Commits::new(settings.commit_every),
             hand_over: HandOver::new(),
             standing: Standing::default(),
             control,
@@ -73,7 +74,7 @@ impl PollLoop {
             poll_metrics: PollMetrics::new(&settings.subscription),
             metrics,
             settings,
-            intake: Intake::default(),
+            batching: Batching::default(),
             end_offsets,
             asked: Asked::default(),
             dead_letters,
@@ -118,9 +119,8 @@ impl PollLoop {
         if self.hand_over.is_under_way() {
             panics::planted::step("pass in a hand-over", &self.settings.subscription);
         }
-        let urgent = self.is_draining()
-            || self.hand_over.is_under_way()
-            || self.commits.are_urgent(&self.assignment.partitions);
+        let awaits_answer = self.commits.are_urgent(&self.assignment.partitions);
+        let urgent = self.is_draining() || self.hand_over.is_under_way() || awaits_answer;
         let wait = match self.until_next_seek() {
             _ if urgent => DRAIN_WAIT,
             Some(until) => until.clamp(DRAIN_WAIT, IDLE_WAIT),
@@ -128,20 +128,20 @@ impl PollLoop {
         };
         let entered = Instant::now();
         self.control.set_polled(entered);
-        let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
+        let (batching, table) = (&mut self.batching, &mut self.assignment.partitions);
         let troubled = self.control.troubles.any();
         let mut senders = BTreeSet::new();
         let mut read = self.client.read(wait, |message, cached| {
             if troubled {
                 senders.insert(message.broker_id());
             }
-            intake.take(cached, table, message);
+            batching.take(cached, table, message);
         });
         let began = Instant::now();
         self.note_reading(began - entered, read.waited);
         // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
-        for misplaced in &read.misplaced {
-            self.assignment.put_back(&self.client, misplaced);
+        for failed in &read.failed_fetches {
+            self.assignment.put_back(&self.client, failed);
         }
         if read.taken > 0 {
             self.reopen();
@@ -164,13 +164,18 @@ impl PollLoop {
                 .section(PollSection::HandOver, began.elapsed());
         }
         if let Some(failure) = self.client.failure(&mut read) {
-            self.note(failure, &read.misplaced);
+            self.note(failure, &read.failed_fetches);
         }
         self.look_after_group();
         self.look_after_lease();
         self.taken_since_housekeeping += read.taken;
+        let interval = if awaits_answer {
+            DRAIN_WAIT
+        } else {
+            HOUSEKEEPING
+        };
         if self.taken_since_housekeeping >= READ_LIMIT
-            || self.last_housekeeping.elapsed() >= HOUSEKEEPING
+            || self.last_housekeeping.elapsed() >= interval
         {
             self.housekeeping();
         }
@@ -194,7 +199,7 @@ impl PollLoop {
     }
 
     /// Errors are either the end or passing trouble.
-    fn note(&mut self, failure: Failure, places: &[Misplaced]) {
+    fn note(&mut self, failure: Failure, places: &[FailedFetch]) {
         let code = match failure {
             Failure::Fatal(text) => return self.control.fail(SubscriptionError::Fatal(text)),
             Failure::NoPosition(text) => {
@@ -207,7 +212,7 @@ impl PollLoop {
         }
         // What is about no partition was reported to the context before, with the client's words.
         if let Some(code) = code {
-            for Misplaced {
+            for FailedFetch {
                 topic, partition, ..
             } in places
             {

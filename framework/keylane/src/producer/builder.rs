@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::raw::{Limits, RawProducer};
+use super::raw::{PendingLimits, RawProducer};
 use super::topic_check;
 use super::{TaskProducer, TaskProducerConfig};
 use crate::config::BootstrapServers;
@@ -170,7 +170,7 @@ impl TaskProducerBuilder {
     pub fn build(self) -> Result<TaskProducer, TaskProducerError> {
         let config = self.config;
         config.validate()?;
-        let limits = Limits {
+        let limits = PendingLimits {
             records: config.max_pending_records,
             bytes: config.max_pending_bytes,
         };

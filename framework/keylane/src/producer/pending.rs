@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// The most that may be without an answer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct PendingLimits {
     pub(crate) records: usize,
     /// Bytes of keys, values and headers.
     pub(crate) bytes: usize,
@@ -32,7 +32,7 @@ pub(crate) enum NotAdmitted {
 /// Counts unanswered records, in two phases. A flush closes one phase and waits for it, while later
 /// records count in the other. So a flush ends even if records never stop coming.
 pub(super) struct Pending {
-    limits: Limits,
+    limits: PendingLimits,
     state: Mutex<State>,
     changed: Notify,
     /// One flush at a time: the phase a new one closes must hold nothing from before the last one.
@@ -74,7 +74,7 @@ impl Drop for Admission {
 }
 
 impl Pending {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: PendingLimits) -> Self {
         Self {
             limits,
             state: Mutex::default(),
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn pending(records: usize, bytes: usize) -> Arc<Pending> {
-        Arc::new(Pending::new(Limits { records, bytes }))
+        Arc::new(Pending::new(PendingLimits { records, bytes }))
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::alone::Alone;
 use super::client::Client;
 pub(crate) use super::client::OnPanic;
 pub(crate) use super::outgoing::{Acknowledged, OutgoingRecord};
-pub(crate) use super::pending::Limits;
 use super::pending::Pending;
+pub(crate) use super::pending::PendingLimits;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::kafka::config::{ClientConfigError, ProducerSettings, producer_config};
 
@@ -33,7 +33,7 @@ impl RawProducer {
     pub(crate) fn start(
         bootstrap_servers: &str,
         kafka: &BTreeMap<String, String>,
-        limits: Limits,
+        limits: PendingLimits,
         on_panic: OnPanic,
     ) -> Result<Self, ClientConfigError> {
         // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own

@@ -14,7 +14,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::pending::NotAdmitted;
-use super::raw::{Limits, OutgoingRecord, RawProducer};
+use super::raw::{OutgoingRecord, PendingLimits, RawProducer};
 use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
@@ -51,7 +51,7 @@ fn raw(cluster: &Cluster, kafka: &[(&str, &str)]) -> RawProducer {
     RawProducer::start(
         &cluster.bootstrap_servers(),
         &kafka,
-        Limits {
+        PendingLimits {
             records: 1_000,
             bytes: 10 << 20,
         },
@@ -833,7 +833,7 @@ async fn a_closed_raw_producer_and_a_negative_partition_are_refused_without_a_br
     let raw = RawProducer::start(
         "127.0.0.1:1",
         &kafka,
-        Limits {
+        PendingLimits {
             records: 1,
             bytes: 1,
         },
@@ -862,7 +862,7 @@ async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_i
     let cluster = cluster(1);
     let servers = cluster.bootstrap_servers();
     let heard = Arc::new(Mutex::new(String::new()));
-    let limits = Limits {
+    let limits = PendingLimits {
         records: 1,
         bytes: 10 << 20,
     };

@@ -51,8 +51,8 @@ impl CommitPoints {
         }
     }
 
-    /// The map is built at most twice a commit interval: half of it here and half in the client
-    /// keep what a crash repeats within one interval. With nothing pending there is no map to
+    /// The map is built at most twice a commit interval: half of it here and half until it
+    /// is sent keep what a crash repeats within one interval. With nothing pending there is no map to
     /// build, so an idle partition reports at once.
     fn make(&mut self, owned: &mut OwnedPartition) {
         self.last_state = state(owned);

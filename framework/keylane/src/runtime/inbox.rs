@@ -9,7 +9,7 @@ use keylane_core::{LeaderEpoch, LogId, Ticket};
 use tokio::sync::Notify;
 
 use super::attempts::AttemptOutcome;
-use super::crash_care::TurnPermit;
+use super::crash_care::Permit;
 use crate::processing::EpochLife;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
@@ -43,10 +43,8 @@ pub(super) struct Mail {
     pub(super) finished: Vec<Finished>,
     pub(super) written: Vec<Written>,
     pub(super) orders: Orders,
-    /// A turn that was requested.
-    pub(super) turn: Option<TurnPermit>,
-    /// The trial that was waited for is over.
-    pub(super) trial_over: bool,
+    /// A permit that was requested.
+    pub(super) permit: Option<Permit>,
 }
 
 /// The polling thread's orders to an owner. `drain`, `end` and `shutdown` are never taken back.
@@ -154,18 +152,14 @@ impl Inbox {
         self.put(|mail| mail.written.push(written));
     }
 
-    /// Unless the epoch is over: the turn would not be given back while this inbox is held.
-    pub(super) fn turn(&self, turn: TurnPermit) {
-        self.put(|mail| mail.turn = Some(turn).filter(|_| !self.life.is_over()));
+    /// Unless the epoch is over: the permit would not be given back while this inbox is held.
+    pub(super) fn permit(&self, permit: Permit) {
+        self.put(|mail| mail.permit = Some(permit).filter(|_| !self.life.is_over()));
     }
 
     /// The owner ends, and its life is over.
-    pub(super) fn give_back_turn(&self) {
-        self.put(|mail| mail.turn = None);
-    }
-
-    pub(super) fn trial_over(&self) {
-        self.put(|mail| mail.trial_over = true);
+    pub(super) fn give_back_permit(&self) {
+        self.put(|mail| mail.permit = None);
     }
 
     /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse. Records come behind
@@ -186,8 +180,7 @@ impl Inbox {
         std::mem::swap(&mut mail.finished, &mut taken.finished);
         std::mem::swap(&mut mail.written, &mut taken.written);
         taken.orders = mail.orders;
-        taken.turn = mail.turn.take();
-        taken.trial_over = std::mem::take(&mut mail.trial_over);
+        taken.permit = mail.permit.take();
     }
 
     /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next
@@ -219,36 +212,35 @@ impl Mail {
     fn is_empty(&self) -> bool {
         let no_work =
             self.records.is_empty() && self.finished.is_empty() && self.written.is_empty();
-        no_work && self.turn.is_none() && !self.trial_over
+        no_work && self.permit.is_none()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use keylane_core::Turn;
-
     use super::*;
     use crate::record::Arena;
 
     #[tokio::test]
-    async fn a_turn_that_comes_too_late_is_given_back_although_an_attempt_still_holds_the_inbox() {
+    async fn a_permit_that_comes_too_late_is_given_back_although_an_attempt_still_holds_the_inbox()
+    {
         for owner_goes_first in [true, false] {
             let late = Arc::new(Inbox::new(0, false));
             if owner_goes_first {
                 late.life().set_over();
             }
-            tokio::spawn(super::super::crash_care::request(Turn::Quiet, late.clone()));
+            tokio::spawn(super::super::crash_care::request_trial(late.clone()));
             if !owner_goes_first {
                 late.wait().await;
                 late.life().set_over();
-                late.give_back_turn();
+                late.give_back_permit();
             }
             let next = Arc::new(Inbox::new(0, false));
-            tokio::spawn(super::super::crash_care::request(Turn::Quiet, next.clone()));
+            tokio::spawn(super::super::crash_care::request_trial(next.clone()));
             let waited = tokio::time::timeout(Duration::from_secs(30), next.wait()).await;
             assert!(waited.is_ok(), "owner goes first: {owner_goes_first}");
             next.life().set_over();
-            next.give_back_turn();
+            next.give_back_permit();
         }
     }
 

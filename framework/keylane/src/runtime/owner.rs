@@ -62,7 +62,7 @@ impl Drop for Owner {
         // Also where the owner itself was dropped, by a panic or with its runtime.
         owned.core.leave_guard(&mut owned.runtime.guard());
         owned.inbox.life().set_over();
-        owned.inbox.give_back_turn();
+        owned.inbox.give_back_permit();
         self.foreign.forget_held(owned);
         self.attempts.abort_all();
         // What waits for it must not wait for ever.
@@ -115,7 +115,7 @@ impl Owner {
             settling: Settling::new(),
             writes: Writes::new(start.membership),
             commit_points: CommitPoints::new(&owned),
-            crash_care: CrashCare::new(owned.core.caution()),
+            crash_care: CrashCare::new(owned.core.is_careful()),
             foreign,
             figures: Figures::default(),
             key_counts: KeyCounts::default(),
@@ -138,11 +138,10 @@ impl Owner {
             let now = self.absorb();
             self.owned.core.tick(now);
             watch(&mut self.owned, &self.attempts, now);
-            self.look_after_turn();
+            self.look_after_permit();
             let more = (self.may_start() && self.start_ready(&mut place, &begin))
                 || !self.mail.records.is_empty();
-            self.look_after_turn();
-            self.crash_care.look_after_quiet(&self.owned);
+            self.look_after_permit();
             self.crash_care.report(&mut self.owned);
             self.writes.send_ready(&mut self.owned);
             let orders = self.mail.orders;
@@ -266,13 +265,13 @@ impl Owner {
         self.settling.settle_attempt(owned, ticket, outcome, now);
     }
 
-    fn look_after_turn(&mut self) {
+    fn look_after_permit(&mut self) {
         self.crash_care
-            .look_after_turn(&mut self.owned, &mut self.mail);
+            .look_after_permit(&mut self.owned, &mut self.mail);
     }
 
     fn may_start(&mut self) -> bool {
-        self.crash_care.may_start(&self.owned, &mut self.mail)
+        self.crash_care.may_start(&self.owned)
     }
 
     /// Starts what may start; `true` if there may be more.
@@ -319,9 +318,9 @@ impl Owner {
             {
                 owned.metrics.due_lateness(millis_since(due, wall_millis));
             }
-            // What is suspicious may block its thread: without the owner neither its mark nor its
-            // turn would be given back.
-            if self.crash_care.has_turn() || self.attempts.spawns() {
+            // What is suspicious may block its thread: without the owner its name would not be taken
+            // back, nor its permit given back.
+            if owned.core.is_careful() || self.attempts.spawns() {
                 let fresh = Pending::fresh(begin(call));
                 self.attempts
                     .spawn(owned, fresh, PolledIn::Task, ticket, at);

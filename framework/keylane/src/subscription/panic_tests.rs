@@ -85,7 +85,7 @@ async fn a_panic_of_the_polling_thread_ends_run_wherever_in_a_batch_it_happens()
             let topic = format!("panic-{name}-{steps}");
             let broker = broker(&topic, 1);
             write(&broker, &topic, 1).await;
-            plant("intake", &topic, steps);
+            plant("batching", &topic, steps);
             let subscription = start(builder(&broker, &topic).reading(reading)).await;
             assert_eq!(
                 internal_error(subscription).await,

@@ -89,8 +89,6 @@ fn connect(
         &client_config::ConsumerSettings {
             bootstrap_servers: config.bootstrap_servers.as_str(),
             group: &config.group,
-            // The other half is the owner's: together they are the interval.
-            commit_interval: config.commit_interval / 2,
         },
         config.kafka.as_map(),
     )?;
@@ -130,6 +128,8 @@ fn connect(
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         dead_letter_topic: dead_letters.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
+        // The other half is the owner's: together they are the interval.
+        commit_every: config.commit_interval / 2,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
         reset: reset(&consumer_config),
@@ -220,7 +220,7 @@ fn internal_producer(
     control: &Arc<Control>,
 ) -> Result<RawProducer, StartError> {
     let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
-    let limits = producer::Limits {
+    let limits = producer::PendingLimits {
         records,
         bytes: config.limits.pending_bytes,
     };

@@ -31,7 +31,8 @@ fn every_log_line_that_operators_are_told_to_look_for_is_in_the_code() {
     assert!(quoted >= 15, "only {quoted} lines are quoted");
 }
 
-fn collect(folder: &Path, code: &mut String) {
+/// All Rust of a folder.
+pub(crate) fn collect(folder: &Path, code: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

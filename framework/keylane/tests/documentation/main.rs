@@ -193,6 +193,28 @@ fn the_readme_invites_and_the_architecture_takes_two_pages() {
     }
 }
 
+#[test]
+fn every_witness_of_a_guarantee_is_a_test() {
+    let mut tests = String::new();
+    for folder in [
+        "integration-tests/tests/real",
+        "integration-tests/chaos/tests",
+    ] {
+        log_lines::collect(&repository().join(folder), &mut tests);
+    }
+    let page = include_str!("../../../../CONTRIBUTING.md");
+    let table = page.split_once("| guarantee | witness").unwrap().1;
+    let witnesses = table.split_once("Run by hand").unwrap().0;
+    let mut named = 0;
+    // After the first code span, which is the folder.
+    for name in witnesses.split('`').skip(1).step_by(2).skip(1) {
+        let found = tests.contains(name.trim_end_matches('*'));
+        assert!(found, "there is no test {name}");
+        named += 1;
+    }
+    assert!(named >= 10, "only {named} witnesses");
+}
+
 /// The documents at the top of the repository and those of the manual.
 fn written_by_hand() -> impl Iterator<Item = Document> {
     documents()

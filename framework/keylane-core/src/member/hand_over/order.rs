@@ -36,21 +36,23 @@ pub enum Order {
         /// The partitions.
         places: Vec<TopicPartition>,
     },
-    /// The latest commit points of these partitions are their last: they are stored with the
-    /// client, without a mark.
+    /// The latest commit points of these partitions are their last: they are taken in, without a
+    /// mark.
     StoreLast {
         /// The partitions.
         places: Vec<TopicPartition>,
     },
-    /// What is stored of these partitions is committed and the answer awaited. An earlier commit of
+    /// What is new of these partitions is committed and the answer awaited. An earlier commit of
     /// this kind is forgotten.
     CommitLast {
         /// The partitions.
         places: Vec<TopicPartition>,
     },
-    /// The epochs of these partitions are over, and the client's question is answered.
+    /// The epochs of these partitions are over, and the client's question is answered. What the
+    /// broker is not known to have of their last points is sent before, if they are not all lost,
+    /// and not waited for.
     Answer(Answer),
-    /// The client is to close.
+    /// The client is to close. What the broker is not known to have is sent before.
     Close,
     /// For the log: these owners did not end, and are given up.
     ReportRunningOwners {

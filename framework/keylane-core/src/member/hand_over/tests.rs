@@ -500,7 +500,6 @@ fn the_last_commit_of_a_shutdown_is_given_up_after_five_seconds_at_least_and_six
     }
 }
 
-/// While a revoke is unanswered the client commits nothing by itself.
 #[test]
 fn the_last_commit_of_a_shutdown_comes_after_the_answer_to_a_revoke() {
     let mut member = Member::new();

@@ -1,9 +1,7 @@
 use super::*;
 use crate::LeaderEpoch;
 use crate::Position;
-use crate::member::{
-    ClientPosition, CommitPoint, MetadataLimit, OPENING, Situation, TopicPartition,
-};
+use crate::member::{CommitPoint, MetadataLimit, OPENING, Report, TopicPartition};
 
 /// A member's partitions, one epoch each.
 struct Member {
@@ -38,12 +36,8 @@ fn point(mark: Option<u64>) -> CommitPoint {
 }
 
 fn row(topic: &str, epoch: u64) -> Row {
-    let at = ClientPosition {
-        position: Position::new(3),
-        leader_epoch: None,
-    };
     let place = TopicPartition::new(topic, 0);
-    Row(EpochCommits::new(place, Epoch::new(epoch), Some(at)))
+    Row(EpochCommits::new(place, Epoch::new(epoch)))
 }
 
 impl Member {
@@ -58,12 +52,14 @@ impl Member {
     }
 
     fn opens(&mut self, row: usize) {
-        self.table[row].0.open_after_crash(point(None));
+        self.table[row].0.open_at_first_position();
+        self.wants(row, None);
     }
 
     fn wants(&mut self, row: usize, mark: Option<u64>) {
-        let commits = &mut self.table[row].0;
-        let _ = commits.take(point(mark), MetadataLimit::All, Situation::default());
+        let (point, ending) = (point(mark), false);
+        let report = Report { point, ending };
+        let _ = self.table[row].0.take(report, MetadataLimit::All);
     }
 
     /// What goes out now.
@@ -94,8 +90,8 @@ impl Member {
         self.now = self.now + time;
     }
 
-    fn is_open(&self, row: usize) -> bool {
-        !self.table[row].0.is_opening()
+    fn waits(&self, row: usize) -> bool {
+        self.table[row].0.unconfirmed_mark().is_some()
     }
 }
 
@@ -116,27 +112,6 @@ fn wanted_marks_go_out_together_one_commit_at_a_time() {
     member.confirms(second, &[(1, 1)]);
     assert_eq!(member.next(), None);
     assert!(!member.marks.is_waiting());
-}
-
-/// A record whose start comes before would kill again, and be counted twice.
-#[test]
-fn an_opening_goes_out_before_every_mark_alone() {
-    let mut member = Member::of(&["a", "b"]);
-    member.opens(0);
-    member.wants(1, Some(1));
-    let opening = member.sends(&[0]);
-    assert_eq!(member.next(), None);
-    member.confirms(opening, &[(0, OPENING.get())]);
-    member.sends(&[1]);
-}
-
-#[test]
-fn an_opening_whose_place_a_point_without_a_mark_takes_still_comes_before_every_mark() {
-    let mut member = Member::of(&["a", "b"]);
-    member.opens(0);
-    member.wants(0, None);
-    member.wants(1, Some(1));
-    member.sends(&[0]);
 }
 
 #[test]
@@ -206,16 +181,36 @@ fn a_refusal_is_tried_again_after_a_moment_and_reported_when_it_lasts() {
 fn a_commit_that_the_client_does_not_take_is_tried_again() {
     let mut member = Member::of(&["a"]);
     member.wants(0, Some(1));
-    member.sends(&[0]);
-    assert!(member.marks.not_sent(member.now).first);
+    let id = member.sends(&[0]);
+    let refused = member.marks.not_sent(id, member.now);
+    assert!(refused.is_some_and(|refused| refused.first));
+    assert_eq!(
+        member.marks.not_sent(id, member.now),
+        None,
+        "it is none under way"
+    );
     assert_eq!(member.next(), None);
     member.pass(AGAIN);
     member.sends(&[0]);
 }
 
+#[test]
+fn a_proof_that_the_client_does_not_take_is_asked_for_again() {
+    let mut member = Member::of(&["a"]);
+    member.wants(0, None);
+    member.marks.ask_for_proof();
+    let id = member.sends(&[0]);
+    let _ = member.marks.not_sent(id, member.now);
+    member.pass(AGAIN);
+    assert!(!member.marks.take_proof());
+    let proof = member.sends(&[0]);
+    member.confirms(proof, &[]);
+    assert!(member.marks.take_proof());
+}
+
 /// A broker refuses commits of a topic that an ACL forbids, for days.
 #[test]
-fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
+fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_first_position_and_marks() {
     let mut member = Member::of(&["refused", "tasks", "tasks"]);
     member.opens(0);
     member.opens(1);
@@ -228,6 +223,7 @@ fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks()
             }
             if let Some((id, rows)) = member.next() {
                 let is_refused = rows.contains(&0);
+                assert!(!is_refused || refusals == 0 || rows == [0], "by itself");
                 refusals += usize::from(is_refused);
                 let result = if is_refused {
                     Err(Refusal::Topic)
@@ -240,15 +236,11 @@ fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks()
         }
         panic!("not within ten tries");
     };
-    until(&mut member, |member| member.is_open(1));
-    assert!(!member.is_open(0));
-    until(&mut member, |member| {
-        member.table[2].0.unconfirmed_mark().is_none()
-    });
+    until(&mut member, |member| !member.waits(1));
+    assert!(member.waits(0));
+    until(&mut member, |member| !member.waits(2));
     member.wants(1, Some(1));
-    until(&mut member, |member| {
-        member.table[1].0.unconfirmed_mark().is_none()
-    });
+    until(&mut member, |member| !member.waits(1));
     assert!(refusals >= 2, "it is tried again");
     member.pass(AGAIN);
     assert!(member.next().is_some_and(|(_, rows)| rows == [0]));
@@ -266,14 +258,12 @@ fn metadata_that_is_too_large_is_no_refusal_to_wait_after() {
 
 #[test]
 fn a_mark_is_given_up_where_the_broker_takes_no_metadata_and_a_first_position_is_not() {
-    let mut member = Member::of(&["a", "b", "c"]);
+    let mut member = Member::of(&["a", "b"]);
     member.wants(0, Some(1));
     member.opens(1);
-    member.table[2].0.open_at_first_position();
-    member.wants(2, None);
     let given_up = member.marks.give_up(&mut member.table).to_vec();
-    assert_eq!(given_up, [(0, Mark::new(1)), (1, OPENING)]);
-    member.sends(&[2]);
+    assert_eq!(given_up, [(0, Mark::new(1))]);
+    member.sends(&[1]);
 }
 
 #[test]
@@ -313,4 +303,22 @@ fn with_nothing_to_commit_membership_needs_no_proof() {
     member.marks.ask_for_proof();
     assert_eq!(member.next(), None);
     assert!(member.marks.take_proof());
+}
+
+/// Where a topic is refused each one is committed by itself, as long as any mark is waited for.
+#[test]
+fn once_the_refused_topic_is_taken_all_go_out_together_again() {
+    let mut member = Member::of(&["a", "b"]);
+    member.wants(0, Some(1));
+    member.wants(1, Some(1));
+    let both = member.sends(&[0, 1]);
+    let _ = member.answer(both, Err(Refusal::Topic));
+    member.pass(AGAIN);
+    for row in [0, 1] {
+        let id = member.sends(&[row]);
+        member.confirms(id, &[(row, 1)]);
+    }
+    member.wants(0, Some(2));
+    member.wants(1, Some(2));
+    member.sends(&[0, 1]);
 }

@@ -202,7 +202,7 @@ fn a_recreated_topic_is_read_from_its_beginning_once_the_epoch_before_has_ended_
         log
     };
     let log = recreated();
-    assert!(log.is_recreated());
+    assert!(log.is_recreated() && log.has_changed());
     assert_eq!(log.next_epoch(reached(7), Moment::ORIGIN), None);
     let ended = Reached {
         has_ended: true,
@@ -233,4 +233,14 @@ fn which_log_it_is_may_be_learned_later_and_is_the_next_epochs_too() {
     next.continue_from(&mut log);
     assert_eq!(next.id(), Some(OLD));
     assert!(next.is_doubtful());
+}
+
+#[test]
+fn a_log_that_has_not_changed_has_no_next_epoch_and_one_that_has_says_so() {
+    let mut log = log(5, Reset::Error);
+    assert_eq!(log.reset(), Reset::Error);
+    read(&mut log, 5, 1);
+    assert!(!log.has_changed());
+    read(&mut log, 5, 2);
+    assert!(log.has_changed() && !log.is_recreated());
 }

@@ -1,87 +1,43 @@
 //! Names: which records a mark names before they start.
 
-use super::{Caution, GROUP, Held, MAX_SUSPECTS, Named, Running, Turn};
+use super::trial::Trial;
+use super::{GROUP, Named, Running};
 use crate::offset::Offset;
 use crate::partition::Partition;
 
 impl<R> Partition<R> {
     /// Whether the head of the ready queue may start as far as crashes go; else it is waited for a
-    /// mark or a turn.
+    /// mark or a trial.
     pub(in crate::partition) fn is_covered(&mut self, slot: u32) -> bool {
-        if self.caution() == Caution::None {
-            // Named still, and let go: what runs next must not run under its name.
-            return self.cautious.covers(Named::Nobody, self.now);
-        }
-        if !self.is_named(slot) {
-            self.name_next(slot);
-        }
-        self.is_named(slot) && self.cautious.confirmed
-    }
-
-    /// Whether it has its turn, and what is asked for names it in the way it is to be named.
-    pub(super) fn is_named(&self, slot: u32) -> bool {
+        let cautious = &self.cautious;
         let offset = self.pending.get(slot).offset;
-        match (self.cautious.turn, &self.cautious.asked) {
-            (
-                Some(Held {
-                    kind: Turn::Shared, ..
-                }),
-                Some(Named::Together(named)),
-            ) => named.binary_search(&offset).is_ok(),
-            (Some(Held { next, .. }), Some(Named::Alone(_))) => next == Some(offset),
-            _ => false,
-        }
+        let named = match (cautious.trial, self.needs_trial(slot)) {
+            (Some(Trial::Begun), true) => Named::Alone(offset),
+            (Some(_), _) | (None, true) => return false,
+            // Also after progress: what runs next must not run under a name from before.
+            (None, false) if !cautious.is_careful() => Named::Nobody,
+            (None, false) => match &cautious.asked {
+                Some(Named::Together(named)) if named.binary_search(&offset).is_ok() => {
+                    return cautious.confirmed;
+                }
+                // A mark for every place that becomes free would be too many.
+                _ if cautious.running.len() > GROUP / 2 => return false,
+                _ if cautious.running.len() >= cautious.evidence.room() => return false,
+                _ => self.net(),
+            },
+        };
+        self.cautious.covers(named, self.now)
     }
 
-    /// Names the head of the ready queue, and in a shared turn what runs and more of what comes
-    /// next.
-    fn name_next(&mut self, slot: u32) {
-        let Some(turn) = self.cautious.turn.filter(|turn| !turn.ending) else {
-            return;
-        };
-        let offset = self.pending.get(slot).offset;
-        let fits = match turn.kind {
-            Turn::Shared => self.caution() == Caution::Wary || self.turn_of(slot) == Turn::Shared,
-            Turn::Alone => self.turn_of(slot) == Turn::Alone,
-            Turn::Quiet => self.caution() == Caution::Isolated,
-        };
-        if !fits {
-            return self.end_turn_early();
-        }
-        let running = self.cautious.running.len();
-        let named = match turn.kind {
-            // A mark for every place that becomes free would be too many.
-            Turn::Shared if running > GROUP / 2 => return,
-            Turn::Shared => self.with_what_comes_next(),
-            Turn::Alone | Turn::Quiet if running > 0 => return,
-            Turn::Alone | Turn::Quiet => Named::Alone(offset),
-        };
-        self.cautious.covers(named, self.now);
-        if let Some(turn) = &mut self.cautious.turn
-            && turn.kind != Turn::Shared
-        {
-            turn.next = Some(offset);
-            // Healthy partitions wait.
-            turn.ending = turn.kind == Turn::Quiet;
-        }
-    }
-
-    fn with_what_comes_next(&self) -> Named {
-        let is_isolated = self.caution() == Caution::Isolated;
+    /// What runs, and more of what comes next.
+    fn net(&self) -> Named {
         let running = &self.cautious.running;
-        let suspicions = MAX_SUSPECTS.saturating_sub(self.cautious.evidence.suspects.len());
-        let more = GROUP.min(suspicions).saturating_sub(running.len()).max(1);
-        let next = self
-            .ready
-            .iter()
-            .take(more)
-            .take_while(|&&slot| !is_isolated || self.turn_of(slot) == Turn::Shared);
+        let room = GROUP.min(self.cautious.evidence.room());
+        let next = self.ready.iter().take(room.saturating_sub(running.len()));
+        let next = next.take_while(|&&slot| !self.needs_trial(slot));
         let next = next.map(|&slot| self.pending.get(slot).offset);
-        let mut named: Vec<_> = running
-            .iter()
-            .map(|running| running.offset)
-            .chain(next)
-            .collect();
+        let running = running.iter().map(|running| running.offset);
+        let mut named: Vec<_> = running.chain(next).collect();
         named.sort_unstable();
         Named::Together(named)
     }
@@ -100,8 +56,8 @@ impl<R> Partition<R> {
                 since: self.now,
             });
         }
-        if let Some(turn) = &mut cautious.turn {
-            turn.next = None;
+        if cautious.trial.is_some() {
+            cautious.trial = Some(Trial::Started);
         }
     }
 

@@ -1,6 +1,5 @@
 //! The verdict on a record that kills.
 
-use crate::evidence::ISOLATION_STARTS;
 use crate::failure::Reason;
 use crate::offset::Offset;
 use crate::partition::pending::Held;
@@ -63,13 +62,6 @@ impl<R> Partition<R> {
                 self.hold_for_good(slot);
             }
         }
-        // The crashes are explained. The others go on as after a first crash: if there is one more
-        // like it, the next start isolates at once.
-        let unclean = &mut self.cautious.evidence.unclean_starts;
-        *unclean = (*unclean).min(ISOLATION_STARTS - 1);
-        self.cautious.version += 1;
-        // The next turn is of another kind.
-        self.end_turn_early();
         self.look_for_progress();
         true
     }

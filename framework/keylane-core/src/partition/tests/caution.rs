@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::evidence::{
-    Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES_OF_SURVIVED, Suspect,
+    Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, POISON_CRASHES_OF_SURVIVED,
+    Suspect,
 };
 
 const HERE: Instance = Instance::new(1);
@@ -103,68 +104,21 @@ fn an_orderly_end_leaves_no_mark_even_where_attempts_are_dropped() {
 #[test]
 fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_long() {
     let mut healthy = partition(settings());
-    let mut isolated = reopened(settings(), after(2, &[]));
-    for partition in [&mut healthy, &mut isolated] {
+    let mut careful = reopened(settings(), after(1, &[]));
+    for partition in [&mut healthy, &mut careful] {
         deliver(partition, 0, 1);
-        partition.begin_turn(Turn::Alone);
         assert!(partition.next_start().is_none());
     }
     let patience = Moment::new(MARK_PATIENCE);
     assert_eq!(
-        (healthy.next_deadline(), isolated.next_deadline()),
+        (healthy.next_deadline(), careful.next_deadline()),
         (Some(patience), None)
     );
-    for partition in [&mut healthy, &mut isolated] {
+    for partition in [&mut healthy, &mut careful] {
         partition.tick(patience);
     }
     assert!(healthy.next_start().is_some());
-    assert!(isolated.next_start().is_none());
-}
-
-#[test]
-fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named_alone_in_its_own() {
-    let mut partition = reopened(settings(), after(1, &[]));
-    assert_eq!(
-        (partition.caution(), partition.wants_turn()),
-        (Caution::Wary, None)
-    );
-    deliver(&mut partition, 0, 1);
-    partition.set_paused(Paused::Yes);
-    assert_eq!(partition.wants_turn(), None, "of no use");
-    partition.set_paused(Paused::No);
-    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
-    assert!(partition.next_start().is_none());
-    partition.begin_turn(Turn::Alone);
-    assert!(!partition.end_turn(), "0 can start");
-    assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, alone(0));
-    let lone = partition.next_start().unwrap().ticket;
-    assert!(!partition.end_turn(), "it runs");
-    deliver(&mut partition, 1, 2);
-    assert!(
-        partition.next_start().is_none(),
-        "0 would be named alone while 1 runs"
-    );
-    assert!(
-        !partition.end_turn() && partition.wanted_mark().is_none(),
-        "0 runs"
-    );
-    partition.tick(Moment::new(SUSPECT_PATIENCE));
-    assert!(partition.next_start().is_none() && !partition.end_turn());
-    assert_eq!(confirm(&mut partition).named, Named::Nobody);
-    assert!(partition.end_turn());
-    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
-    partition.begin_turn(Turn::Shared);
-    assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, together([1]));
-    let other = partition.next_start().unwrap().ticket;
-    partition.yield_turn();
-    assert!(!partition.end_turn(), "1 runs");
-    done(&mut partition, lone);
-    done(&mut partition, other);
-    assert!(!partition.end_turn(), "it is named");
-    assert_eq!(confirm(&mut partition).named, Named::Nobody);
-    assert!(partition.end_turn());
+    assert!(careful.next_start().is_none());
 }
 
 /// With as many records as that, of a lane each.
@@ -191,13 +145,11 @@ fn start_all(partition: &mut Partition<i64>) -> Vec<Ticket> {
 }
 
 #[test]
-fn after_a_crash_what_runs_is_named_together_and_named_anew_while_it_runs() {
+fn after_a_crash_what_runs_is_named_together_and_named_again_while_it_runs() {
     let records = 2 * GROUP as i64;
     for unclean_starts in [1, 2] {
         let mut partition = crashed(unclean_starts, &[], records, GROUP);
-        assert_eq!(partition.wants_turn(), Some(Turn::Shared));
-        partition.begin_turn(Turn::Shared);
-        assert!(partition.next_start().is_none());
+        assert!(partition.next_start().is_none() && !partition.wants_trial());
         assert_eq!(confirm(&mut partition).named, together(0..GROUP as i64));
         let mut running = start_all(&mut partition);
         assert_eq!(running.len(), GROUP);
@@ -223,7 +175,6 @@ fn after_a_crash_what_runs_is_named_together_and_named_anew_while_it_runs() {
 fn healthy_records_cost_a_mark_for_many_however_often_their_process_was_killed() {
     const RECORDS: usize = 2_000;
     let mut partition = crashed(9, &[], RECORDS as i64, 32);
-    partition.begin_turn(Turn::Shared);
     let (mut marks, mut cleared) = (0, 0);
     while cleared < RECORDS {
         let started = start_all(&mut partition);
@@ -236,7 +187,6 @@ fn healthy_records_cost_a_mark_for_many_however_often_their_process_was_killed()
             partition.mark_confirmed(mark);
         }
     }
-    // The first lone record at the end is named by itself.
     assert!(
         (RECORDS / GROUP..=RECORDS.div_ceil(GROUP) + 1).contains(&marks),
         "{marks}"
@@ -244,29 +194,29 @@ fn healthy_records_cost_a_mark_for_many_however_often_their_process_was_killed()
 }
 
 #[test]
-fn what_was_named_together_at_a_crash_runs_alone_and_the_others_without_it() {
+fn what_was_named_together_at_a_crash_runs_alone_in_a_trial_and_the_others_without_it() {
     let mut partition = crashed(2, &[(0, 0), (1, 0), (4, 0)], 5, 4);
-    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
-    partition.begin_turn(Turn::Alone);
     for offset in 0..2 {
+        assert!(partition.next_start().is_none() && partition.wanted_mark().is_none());
+        assert!(partition.wants_trial());
+        partition.begin_trial();
+        assert!(!partition.wants_trial() && !partition.end_trial());
         assert!(partition.next_start().is_none());
         assert_eq!(confirm(&mut partition).named, alone(offset));
         let suspect = partition.next_start().unwrap().ticket;
         assert_eq!(partition.running_suspect(), Some(Offset::new(offset)));
-        assert!(partition.next_start().is_none() && !partition.end_turn());
+        assert!(partition.next_start().is_none() && !partition.end_trial());
         assert_eq!(
             partition.wanted_mark(),
             None,
             "its name stays as long as it runs"
         );
         done(&mut partition, suspect);
+        assert!(partition.next_start().is_none() && !partition.end_trial());
+        assert_eq!(confirm(&mut partition).named, Named::Nobody);
+        assert!(partition.end_trial());
     }
-    assert!(partition.next_start().is_none() && !partition.end_turn());
-    assert_eq!(confirm(&mut partition).named, Named::Nobody);
-    assert!(partition.end_turn());
-    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
-    partition.begin_turn(Turn::Shared);
-    assert!(partition.next_start().is_none());
+    assert!(!partition.wants_trial() && partition.next_start().is_none());
     assert_eq!(
         confirm(&mut partition).named,
         together([2, 3]),
@@ -274,14 +224,11 @@ fn what_was_named_together_at_a_crash_runs_alone_and_the_others_without_it() {
     );
     let others = start_all(&mut partition);
     assert_eq!(others.len(), 2);
-    assert!(!partition.end_turn(), "they run");
+    assert!(!partition.wants_trial(), "they run");
     others
         .into_iter()
         .for_each(|ticket| done(&mut partition, ticket));
-    assert!(partition.next_start().is_none() && !partition.end_turn());
-    confirm(&mut partition);
-    assert!(partition.end_turn());
-    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+    assert!(partition.next_start().is_none() && partition.wants_trial());
 }
 
 #[test]
@@ -290,7 +237,6 @@ fn no_more_are_named_than_there_is_room_for_suspicions() {
         .map(|offset| (offset, 0))
         .collect();
     let mut partition = crashed(2, &suspects, 8, 8);
-    partition.begin_turn(Turn::Shared);
     assert!(partition.next_start().is_none());
     let evidence = confirm(&mut partition);
     assert_eq!(evidence.named, together(0..3));
@@ -304,71 +250,72 @@ fn no_more_are_named_than_there_is_room_for_suspicions() {
     );
 }
 
+/// Named together it would not be remembered, and kill for ever.
 #[test]
-fn a_turn_of_its_own_that_others_wait_for_ends_when_it_has_lasted_for_a_while() {
-    let mut partition = crashed(2, &[(0, 0), (1, 0), (2, 0)], 3, 4);
-    partition.begin_turn(Turn::Alone);
-    for (offset, lasts) in [(0, Duration::ZERO), (1, TURN_PATIENCE)] {
-        assert!(partition.next_start().is_none());
-        assert_eq!(confirm(&mut partition).named, alone(offset));
-        partition.tick(Moment::new(lasts));
-        partition.yield_turn();
-        assert!(!partition.end_turn(), "what is named runs");
-        let suspect = partition.next_start().unwrap().ticket;
-        assert!(!partition.end_turn());
-        done(&mut partition, suspect);
+fn with_no_room_for_another_suspicion_every_record_is_tried() {
+    let suspects: Vec<_> = (100..100 + MAX_SUSPECTS as i64)
+        .map(|offset| (offset, 0))
+        .collect();
+    let mut evidence = after(2, &suspects);
+    for crashes in 1..=POISON_CRASHES {
+        let mut partition = reopened(settings(), evidence);
+        deliver(&mut partition, 0, 1);
+        start_in_trial(&mut partition);
+        evidence = died(&partition, 1 + crashes);
+        assert_eq!(evidence.crashes(Offset::new(0)), crashes);
     }
-    assert!(partition.next_start().is_none() && !partition.end_turn());
-    assert_eq!(confirm(&mut partition).named, Named::Nobody, "none follows");
-    assert!(partition.end_turn());
+    assert!(is_condemned(&evidence));
 }
 
 #[test]
-fn a_shared_turn_that_others_wait_for_ends_with_what_is_named() {
-    let mut partition = crashed(1, &[], GROUP as i64 + 2, GROUP);
-    partition.begin_turn(Turn::Shared);
-    assert!(partition.next_start().is_none());
-    partition.yield_turn();
-    assert!(
-        !partition.end_turn(),
-        "or the next turn would come to nothing, too"
-    );
-    confirm(&mut partition);
-    let named = start_all(&mut partition);
-    assert_eq!(named.len(), GROUP);
-    named
-        .into_iter()
-        .for_each(|ticket| done(&mut partition, ticket));
-    assert!(partition.next_start().is_none() && !partition.end_turn());
-    assert_eq!(confirm(&mut partition).named, Named::Nobody);
-    assert!(partition.end_turn());
+fn no_more_run_than_there_is_room_for_suspicions() {
+    let suspects: Vec<_> = (100..98 + MAX_SUSPECTS as i64)
+        .map(|offset| (offset, 0))
+        .collect();
+    let mut partition = crashed(2, &suspects, 3, 8);
+    let first = expect_start(&mut partition, 0);
+    expect_start(&mut partition, 1);
+    assert!(start(&mut partition).is_none() && partition.wanted_mark().is_none());
+    done(&mut partition, first);
+    expect_start(&mut partition, 2);
+    assert_eq!(committed(&partition).named, together(1..3));
 }
 
 #[test]
-fn a_turn_is_neither_wanted_nor_kept_where_nothing_could_start_for_lack_of_places() {
+fn a_trial_is_neither_wanted_nor_kept_where_nothing_could_start() {
     let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 1);
-    partition.begin_turn(Turn::Alone);
+    partition.begin_trial();
     let hung = expect_start(&mut partition, 0);
     partition.tick(Moment::new(SUSPECT_PATIENCE));
-    assert!(partition.next_start().is_none() && !partition.end_turn());
+    assert!(partition.next_start().is_none() && !partition.end_trial());
     confirm(&mut partition);
-    assert!(partition.end_turn());
-    assert_eq!(partition.wants_turn(), None);
+    assert!(partition.end_trial());
+    assert!(!partition.wants_trial(), "there is no place");
     done(&mut partition, hung);
-    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+    assert!(partition.wants_trial());
+    partition.set_paused(Paused::Yes);
+    assert!(!partition.wants_trial());
+    partition.begin_trial();
+    assert!(partition.end_trial(), "it came too late");
+    partition.set_paused(Paused::No);
+    assert!(partition.wants_trial());
 }
 
 #[test]
-fn a_suspect_that_failed_runs_again_under_the_mark_it_has() {
+fn a_suspect_that_failed_needs_another_trial() {
     let mut settings = settings();
     settings.retry.in_place = InPlace::Forever;
     let mut partition = reopened(settings, after(2, &[(0, 0)]));
     deliver(&mut partition, 0, 1);
-    partition.begin_turn(Turn::Alone);
+    partition.begin_trial();
     let first = expect_start(&mut partition, 0);
     let _ = fail(&mut partition, first, at(0));
     partition.tick(at(100));
-    assert!(partition.next_start().is_some());
+    assert!(partition.next_start().is_none() && !partition.end_trial());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.end_trial() && partition.wants_trial());
+    partition.begin_trial();
+    expect_start(&mut partition, 0);
 }
 
 /// What the next process finds after this one died, where the last commit says what it says now.
@@ -383,27 +330,27 @@ fn fails_and_kills(evidence: Evidence, failures: u64, successor: u32) -> Evidenc
     let mut partition = reopened(settings, evidence);
     deliver(&mut partition, 0, 1);
     for failure in 0..failures {
-        let ticket = start_in_turn(&mut partition);
+        let ticket = start_in_trial(&mut partition);
         let _ = fail(&mut partition, ticket, at(1_000 * failure));
         partition.tick(at(1_000 * (failure + 1)));
     }
-    start_in_turn(&mut partition);
+    start_in_trial(&mut partition);
     died(&partition, successor)
 }
 
-/// A quiet turn is over after one attempt.
-fn start_in_turn(partition: &mut Partition<i64>) -> Ticket {
+/// A trial is over after one attempt.
+fn start_in_trial(partition: &mut Partition<i64>) -> Ticket {
     for _ in 0..9 {
         if let Some((_, ticket)) = start(partition) {
             return ticket;
         }
-        if partition.end_turn() {
-            partition.begin_turn(partition.wants_turn().expect("something is ready"));
-        } else {
+        if !partition.end_trial() {
             confirm(partition);
+        } else if partition.wants_trial() {
+            partition.begin_trial();
         }
     }
-    panic!("nothing starts: {:?}", partition.wants_turn());
+    panic!("nothing starts");
 }
 
 fn is_condemned(evidence: &Evidence) -> bool {
@@ -443,29 +390,9 @@ fn a_record_that_fails_before_it_kills_is_condemned_all_the_same() {
 }
 
 #[test]
-fn an_end_of_an_attempt_beside_others_or_at_last_with_success_says_nothing_of_a_trial() {
-    let mut partition = crashed(1, &[(0, 1), (1, 1)], 2, 4);
-    partition.begin_turn(Turn::Shared);
-    let (first, second) = (
-        expect_start(&mut partition, 0),
-        expect_start(&mut partition, 1),
-    );
-    let version = partition.evidence_version();
-    let _ = fail(&mut partition, first, at(0));
-    assert_eq!(
-        (
-            partition.evidence_version(),
-            committed(&partition).suspects[0].survived
-        ),
-        (version, false)
-    );
-    done(&mut partition, second);
-}
-
-#[test]
-fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
+fn a_suspect_that_runs_for_long_is_let_go_and_the_trial_is_over() {
     let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
-    partition.begin_turn(Turn::Alone);
+    partition.begin_trial();
     expect_start(&mut partition, 0);
     assert_eq!(
         partition.next_deadline(),
@@ -473,18 +400,21 @@ fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
     );
     partition.tick(Moment::new(SUSPECT_PATIENCE));
     assert_eq!(partition.running_suspect(), None);
-    assert!(partition.next_start().is_none());
+    assert!(partition.next_start().is_none() && !partition.end_trial());
     assert_eq!(
         confirm(&mut partition).named,
-        alone(1),
+        Named::Nobody,
         "0 runs on without its name"
     );
-    let next = partition.next_start().unwrap().ticket;
-    assert_eq!(partition.running(), 2);
+    assert!(partition.end_trial() && partition.wants_trial());
+    partition.begin_trial();
+    let next = expect_start(&mut partition, 1);
+    assert_eq!(
+        (partition.running(), committed(&partition).named),
+        (2, alone(1))
+    );
     done(&mut partition, next);
-    assert!(!partition.end_turn());
-    assert_eq!(confirm(&mut partition).named, Named::Nobody);
-    assert!(partition.end_turn());
+    assert!(!partition.end_trial());
 }
 
 #[test]
@@ -493,7 +423,6 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     for (offset, lane) in [(0, 7), (1, 7), (2, 7)] {
         deliver(&mut partition, offset, lane);
     }
-    partition.begin_turn(Turn::Shared);
     let ahead = expect_start(&mut partition, 0);
     assert_eq!(
         partition.next_poisoned(),
@@ -509,11 +438,6 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     assert_eq!(
         (partition.next_poisoned(), partition.next_poisoned()),
         (Some(verdict), None)
-    );
-    assert_eq!(
-        partition.caution(),
-        Caution::Wary,
-        "the crashes are explained"
     );
     let write = partition.next_publish().unwrap();
     assert_eq!((write.offset, write.attempts), (Offset::new(1), 0));
@@ -535,44 +459,9 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
         }]
     );
     assert!(
-        start(&mut partition).is_none() && !partition.end_turn(),
-        "the turn is over once the name is taken back"
-    );
-    confirm(&mut partition);
-    assert!(partition.end_turn());
-    partition.begin_turn(Turn::Shared);
-    assert_eq!(
-        start(&mut partition).map(|(offset, _)| offset),
-        Some(2),
+        start(&mut partition).is_none() && partition.wants_trial(),
         "a suspicion is no verdict"
     );
-    assert_eq!(
-        committed(&partition).named,
-        together([2]),
-        "a shared turn is no trial"
-    );
-}
-
-#[test]
-fn a_record_that_is_suspected_is_tried_in_a_quiet_turn_only() {
-    let mut partition = reopened(settings(), after(2, &[(1, 1)]));
-    for (offset, lane) in [(0, 1), (1, 2)] {
-        deliver(&mut partition, offset, lane);
-    }
-    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
-    partition.begin_turn(Turn::Shared);
-    let first = expect_start(&mut partition, 0);
-    done(&mut partition, first);
-    assert!(partition.next_start().is_none() && !partition.end_turn());
-    confirm(&mut partition);
-    assert!(partition.end_turn());
-    partition.begin_turn(Turn::Shared);
-    assert!(start(&mut partition).is_none(), "others may run beside it");
-    assert!(partition.end_turn(), "of no use");
-    assert_eq!(partition.wants_turn(), Some(Turn::Quiet));
-    partition.begin_turn(Turn::Quiet);
-    expect_start(&mut partition, 1);
-    assert_eq!(partition.running_suspect(), Some(Offset::new(1)));
 }
 
 #[test]
@@ -580,10 +469,7 @@ fn care_does_not_last_until_the_dead_letter_of_a_condemned_record_is_written() {
     let mut partition = reopened(settings(), after(3, &[(0, 2)]));
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(1));
-    assert_eq!(
-        (partition.caution(), partition.pending()),
-        (Caution::None, 1)
-    );
+    assert_eq!((partition.is_careful(), partition.pending()), (false, 1));
     assert_eq!(partition.crashes(Offset::new(0)), 2, "still condemned");
 }
 
@@ -605,13 +491,12 @@ fn poison_is_parked_without_a_dead_letter_topic_and_stays_condemned() {
             partition.next_poisoned().unwrap().fate,
             PoisonFate::Parked(reason)
         );
-        partition.begin_turn(Turn::Shared);
         let neighbour = expect_start(&mut partition, 2);
         done(&mut partition, neighbour);
         partition.log_ends_at(Position::new(3));
         assert_eq!(
-            (partition.caution(), partition.parked()),
-            (Caution::None, 1),
+            (partition.is_careful(), partition.parked()),
+            (false, 1),
             "what is behind it cannot run"
         );
         assert_eq!(committed(&partition).crashes(Offset::new(0)), 2);
@@ -630,8 +515,7 @@ fn poison_ends_the_subscription_where_the_policy_says_stop() {
 
 #[test]
 fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
-    let mut partition = reopened(settings(), after(1, &[(0, 1)]));
-    partition.begin_turn(Turn::Shared);
+    let mut partition = reopened(settings(), after(1, &[(7, 1)]));
     for (offset, lane) in [(0, 1), (1, 2)] {
         deliver(&mut partition, offset, lane);
     }
@@ -647,22 +531,18 @@ fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
         expect_start(&mut partition, 1),
     );
     done(&mut partition, first);
-    assert_eq!(partition.caution(), Caution::Wary);
+    assert!(partition.is_careful());
     let version = partition.evidence_version();
     done(&mut partition, second);
-    assert_eq!(
-        partition.caution(),
-        Caution::None,
+    assert!(
+        !partition.is_careful(),
         "what was not due cannot have run, and 3 came later"
     );
     assert_ne!(partition.evidence_version(), version);
-    partition.yield_turn();
-    assert!(!partition.end_turn());
-    confirm(&mut partition);
-    assert!(partition.end_turn());
+    assert!(partition.next_start().is_none());
     let running = Some(HERE);
     assert_eq!(
-        committed(&partition),
+        confirm(&mut partition),
         Evidence {
             running,
             ..Evidence::default()
@@ -683,11 +563,10 @@ fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
     let mut settings = settings();
     settings.retry.in_place = InPlace::Forever;
     let mut partition = reopened(settings, after(1, &[]));
-    partition.begin_turn(Turn::Shared);
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(1));
     let mut failures = 0;
-    while partition.caution() == Caution::Wary {
+    while partition.is_careful() {
         assert!(failures < 10, "no progress");
         let ticket = expect_start(&mut partition, 0);
         let _ = fail(&mut partition, ticket, at(100 * failures));
@@ -701,41 +580,39 @@ fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
 }
 
 #[test]
-fn the_turn_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
+fn the_trial_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
     let mut partition = reopened(settings(), after(2, &[(0, 1)]));
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(1));
-    partition.begin_turn(Turn::Quiet);
+    partition.begin_trial();
     let last = expect_start(&mut partition, 0);
     done(&mut partition, last);
-    assert_eq!(partition.caution(), Caution::None);
+    assert!(!partition.is_careful());
+    deliver(&mut partition, 1, 2);
+    assert!(partition.next_start().is_none(), "it is tried still");
     assert!(
-        !partition.end_turn() && !partition.end_turn(),
+        !partition.end_trial() && !partition.end_trial(),
         "the broker still names it"
     );
     assert_eq!(confirm(&mut partition).named, Named::Nobody);
-    assert!(partition.end_turn());
+    assert!(partition.next_start().is_none() && partition.end_trial());
+    assert!(partition.next_start().is_some());
 }
 
 #[test]
 fn progress_takes_the_end_of_the_log_as_it_was_first_told() {
     let mut partition = reopened(settings(), after(1, &[]));
-    partition.begin_turn(Turn::Shared);
     deliver(&mut partition, 0, 1);
     let first = expect_start(&mut partition, 0);
     done(&mut partition, first);
-    assert_eq!(
-        partition.caution(),
-        Caution::Wary,
-        "how much there was is not known"
-    );
+    assert!(partition.is_careful(), "how much there was is not known");
     partition.log_ends_at(Position::new(2));
-    assert_eq!(partition.caution(), Caution::Wary, "1 has not been seen");
+    assert!(partition.is_careful(), "1 has not been seen");
     partition.log_ends_at(Position::new(9));
     deliver(&mut partition, 1, 2);
     let second = expect_start(&mut partition, 1);
     done(&mut partition, second);
-    assert_eq!(partition.caution(), Caution::None);
+    assert!(!partition.is_careful());
 }
 
 #[test]
@@ -750,15 +627,14 @@ fn only_so_many_records_are_watched() {
     for (offset, lane) in [(0, 1), (1, 2), (2, 3)] {
         deliver(&mut partition, offset, lane);
     }
-    partition.begin_turn(Turn::Shared);
     let (first, second) = (
         expect_start(&mut partition, 0),
         expect_start(&mut partition, 1),
     );
     done(&mut partition, first);
-    assert_eq!(partition.caution(), Caution::Wary);
+    assert!(partition.is_careful());
     done(&mut partition, second);
-    assert_eq!(partition.caution(), Caution::None);
+    assert!(!partition.is_careful());
 }
 
 #[test]
@@ -766,8 +642,8 @@ fn with_nothing_left_in_the_log_a_crash_is_forgotten() {
     let mut partition = reopened(settings(), after(5, &[(7, 1), (8, 2)]));
     partition.log_ends_at(Position::new(0));
     assert_eq!(
-        (partition.caution(), committed(&partition)),
-        (Caution::None, after(0, &[(8, 2)])),
+        (partition.is_careful(), committed(&partition)),
+        (false, after(0, &[(8, 2)])),
         "but for verdicts"
     );
 }
@@ -810,26 +686,8 @@ fn a_suspect_at_the_very_cut_is_forgotten_and_one_below_is_not() {
 }
 
 #[test]
-fn a_lone_record_that_cannot_have_run_before_is_not_named_alone() {
-    let mut partition = reopened(settings(), after(1, &[]));
-    partition.deliver(
-        Delivery {
-            due: Some(at(100)),
-            ..delivery(0, Some(1))
-        },
-        at(0),
-    );
-    partition.tick(at(100));
-    partition.begin_turn(Turn::Shared);
-    assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, together([0]));
-    assert!(partition.next_start().is_some());
-}
-
-#[test]
-fn what_is_named_anew_takes_in_all_that_still_runs() {
+fn what_is_named_again_takes_in_all_that_still_runs() {
     let mut partition = crashed(1, &[], 2, 4);
-    partition.begin_turn(Turn::Shared);
     let (first, _second) = (
         expect_start(&mut partition, 0),
         expect_start(&mut partition, 1),
@@ -853,15 +711,12 @@ fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_ke
     );
     deliver(&mut partition, 1, 1);
     deliver(&mut partition, 2, 2);
-    let turn = partition.wants_turn().unwrap();
-    partition.begin_turn(turn);
     assert!(partition.next_start().is_none());
     confirm(&mut partition);
     let ticket = partition.next_start().unwrap().ticket;
     done(&mut partition, ticket);
-    assert_eq!(
-        partition.caution(),
-        Caution::None,
+    assert!(
+        !partition.is_careful(),
         "all that may run has been seen not to kill"
     );
 }
@@ -872,16 +727,15 @@ fn an_end_of_the_log_from_before_the_epoch_would_pass_for_progress() {
     let mut partition = reopened(settings(), after(2, &[(0, 1)]));
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(0));
-    assert_eq!(
-        partition.caution(),
-        Caution::Isolated,
+    assert!(
+        partition.is_careful(),
         "0 was read before the end was told, and is watched"
     );
     let mut partition = reopened(settings(), after(2, &[(0, 1)]));
     partition.log_ends_at(Position::new(0));
     deliver(&mut partition, 0, 1);
     assert_eq!(
-        (partition.caution(), partition.crashes(Offset::new(0))),
-        (Caution::None, 0)
+        (partition.is_careful(), partition.crashes(Offset::new(0))),
+        (false, 0)
     );
 }

@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keylane_core::member::{CommitPoint, CommitResult, Refusal};
+use keylane_core::member::{CommitResult, Refusal};
 use keylane_core::{
     Backoff, Beginning, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP,
-    InPlace, Instance, MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition,
-    PartitionSettings, PoisonFate, Position, Publish, PublishResult, Reason, Reset, RetryPolicy,
-    SettledMap, Step, Success, commit_map,
+    InPlace, Instance, Moment, Offset, OutageGuard, Partition, PartitionSettings, PoisonFate,
+    Position, Publish, PublishResult, Reason, Reset, RetryPolicy, SettledMap, Step, Success,
+    commit_map,
 };
 
 use super::Fault;
-use super::process::{Owner, Process, Started, topic_of};
+use super::process::{Process, Started};
+use super::subscription::{Owner, topic_of};
 use crate::client::Sent;
 use crate::random::Random;
 
@@ -75,6 +76,8 @@ pub(crate) struct Chances {
 /// How many there are of everything.
 pub(crate) struct Size {
     pub(crate) members: usize,
+    /// Of each member's process.
+    pub(crate) subscriptions: usize,
     pub(crate) partitions: usize,
     pub(crate) most_records: u64,
     pub(crate) killers: usize,
@@ -84,6 +87,7 @@ pub(crate) struct World {
     random: Random,
     logs: Vec<Log>,
     members: Vec<Option<Process>>,
+    subscriptions: usize,
     settings: Arc<PartitionSettings>,
     epochs: u64,
     /// The topic whose commits the broker takes from nobody.
@@ -147,6 +151,7 @@ impl World {
             random,
             logs,
             members: (0..size.members).map(|_| None).collect(),
+            subscriptions: size.subscriptions,
             settings: Arc::new(settings),
             epochs: 0,
             forbidden: None,
@@ -163,6 +168,7 @@ impl World {
     pub(crate) fn wide(random: Random, records: usize) -> Self {
         let size = Size {
             members: 1,
+            subscriptions: 1,
             partitions: 1,
             most_records: 1,
             killers: 0,
@@ -235,12 +241,12 @@ impl World {
                 let counts = [seen.pending(), seen.ready(), seen.running()];
                 format!(
                     "{log}: {:?} {counts:?} {:?} {:?}",
-                    seen.caution(),
-                    owner.turn,
+                    seen.is_careful(),
+                    owner.permit,
                     seen.wanted_mark()
                 )
             };
-            process.owners.iter().map(of).collect::<Vec<_>>()
+            process.owners().map(of).collect::<Vec<_>>()
         };
         panic!(
             "nothing goes on: {:#?}",
@@ -261,7 +267,8 @@ impl World {
         let Some(mut process) = self.members[member].take() else {
             self.starts += 1;
             assert!(self.starts < 200, "no end");
-            let mut process = Process::new(Instance::new(self.starts), self.chances.fault);
+            let here = Instance::new(self.starts);
+            let mut process = Process::new(here, self.subscriptions, self.chances.fault);
             self.assign(member, &mut process, 100);
             self.members[member] = Some(process);
             return;
@@ -297,26 +304,18 @@ impl World {
                 process.here,
                 Evidence::default(),
             );
-            let mut owner = Owner::new(number, epoch, partition, start, None);
+            let mut owner = Owner::new(number, epoch, partition, start);
             owner.beginning = (self.chances.fault != Fault::StartsUnknowing)
                 .then(|| Beginning::unknown(Reset::Earliest));
-            process.open(owner);
+            process.subscription(number).open(owner);
             return;
         }
         let start = Position::new(log.committed.0);
         let CommitContent {
             settled, evidence, ..
         } = commit_map::decode(start, &log.committed.1).expect("it is our own");
-        let (evidence, unclean) = evidence.at_start(process.here);
+        let (evidence, _) = evidence.at_start(process.here);
         self.most_unclean_starts = self.most_unclean_starts.max(evidence.unclean_starts);
-        let found = unclean.then(|| CommitPoint {
-            position: start,
-            leader_epoch: None,
-            metadata: commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES)
-                .text,
-            mark: None,
-            running: false,
-        });
         let epoch = Epoch::new(self.epochs);
         let partition = Partition::with_evidence(
             self.settings.clone(),
@@ -326,11 +325,8 @@ impl World {
             process.here,
             evidence,
         );
-        let mut owner = Owner::new(number, epoch, partition, start, Some(start));
-        if let Some(found) = found {
-            owner.commits.open_after_crash(found);
-        }
-        process.open(owner);
+        let owner = Owner::new(number, epoch, partition, start);
+        process.subscription(number).open(owner);
     }
 
     /// The coordinator says what is committed: the epoch that knew nothing ends, and has started
@@ -387,7 +383,6 @@ impl World {
             2 => {
                 if self.finish(&mut process, log) {
                     self.deaths += 1;
-                    self.check_openings(&process);
                     self.lose(&mut process);
                     return None;
                 }
@@ -401,7 +396,6 @@ impl World {
                 let end = Position::new(self.logs[log].written as i64);
                 process.owner(log).partition.log_ends_at(end);
             }
-            6 if process.client.under_way() < 8 => process.client.commit_by_itself(),
             _ => {
                 self.land(member, &mut process);
             }
@@ -418,33 +412,17 @@ impl World {
     fn check(&self, process: &Process, started: &[Started]) {
         for started in started {
             let broker = self.logs[started.log].broker();
-            process.check(started, &broker, self.chances.forbids > 0);
-        }
-    }
-
-    /// What a process found when it began is on the broker before a record of it can kill: a crash
-    /// is told of once.
-    fn check_openings(&self, process: &Process) {
-        for owner in &process.owners {
-            let log = owner.log;
-            let found = self.logs[log]
-                .broker()
-                .running
-                .is_some_and(|running| running != process.here);
-            // One that does not know what is committed runs nothing, and leaves what is there.
-            let is_unknown = owner.beginning.is_some();
-            assert!(
-                !found || owner.commits.is_opening() || is_unknown,
-                "the crash before is not noted for partition {log}"
-            );
+            process.check(started, &broker);
         }
     }
 
     /// The group gives away what the process has; of what it sent, some may arrive.
     fn lose(&mut self, process: &mut Process) {
         while self.random.percent(50) && self.arrive(process) {}
-        while let Some(sent) = process.client.arrives() {
-            process.answered(sent, Err(Refusal::NotAMember));
+        for subscription in &mut process.subscriptions {
+            while let Some(sent) = subscription.client.arrives(0) {
+                subscription.answered(sent, Err(Refusal::NotAMember));
+            }
         }
         for log in process.logs() {
             process.close(log);
@@ -457,10 +435,10 @@ impl World {
         if !self.random.percent(self.chances.blocked) {
             process.owner(log).end();
         }
-        process.begin_to_give_back(log);
+        process.subscription(log).begin_to_give_back(log);
         for _ in 0..1_000 {
             process.pass(true);
-            if process.has_given_back() {
+            if process.subscription(log).has_given_back() {
                 process.close(log);
                 self.logs[log].member = None;
                 return;
@@ -554,14 +532,18 @@ impl World {
         self.arrive(process)
     }
 
-    /// The oldest commit under way arrives.
+    /// The oldest commit of a subscription that is under way arrives.
     fn arrive(&mut self, process: &mut Process) -> bool {
-        let Some(sent) = process.client.arrives() else {
-            return false;
-        };
-        let result = self.take(&sent);
-        process.answered(sent, result);
-        true
+        let first = self.random.index(process.subscriptions.len());
+        let (earlier, later) = process.subscriptions.split_at_mut(first);
+        for subscription in later.iter_mut().chain(earlier) {
+            if let Some(sent) = subscription.client.arrives(0) {
+                let result = self.take(&sent);
+                subscription.answered(sent, result);
+                return true;
+            }
+        }
+        false
     }
 
     /// A broker takes what it takes partition by partition, and the client reports one refusal for

@@ -15,7 +15,6 @@
 mod keys;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -28,7 +27,6 @@ use keys::{Role, canonical, is_secret, looks_secret, ownership, role};
 pub(crate) struct ConsumerSettings<'a> {
     pub(crate) bootstrap_servers: &'a str,
     pub(crate) group: &'a str,
-    pub(crate) commit_interval: Duration,
 }
 
 /// What a producer needs beyond the pass-through.
@@ -185,18 +183,9 @@ pub(crate) fn consumer_config(
     apply(&mut config, &given, Role::Consumer);
     config
         .set("group.id", settings.group)
-        // Stored commit points are committed by librdkafka: only then do commit results come back
-        // (and at a revoke too).
-        .set("enable.auto.commit", "true")
+        // librdkafka's own commits are not answered, and may come after later ones.
+        .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set(
-            "auto.commit.interval.ms",
-            settings
-                .commit_interval
-                .as_millis()
-                .clamp(10, 86_400_000)
-                .to_string(),
-        )
         .set("enable.partition.eof", "false");
     Ok(config)
 }

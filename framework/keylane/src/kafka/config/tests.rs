@@ -11,7 +11,6 @@ fn consumer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError
     let own = ConsumerSettings {
         bootstrap_servers: "broker:9092",
         group: "group",
-        commit_interval: Duration::from_secs(1),
     };
     consumer_config(&own, &kafka(settings))
 }
@@ -133,10 +132,9 @@ fn two_names_of_one_setting_are_refused() {
 fn what_safety_rests_on_is_always_set() {
     let config = consumer(&[]).unwrap();
     for (key, value) in [
-        ("enable.auto.commit", "true"),
+        ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("enable.partition.eof", "false"),
-        ("auto.commit.interval.ms", "1000"),
         ("group.id", "group"),
         ("bootstrap.servers", "broker:9092"),
     ] {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keylane_core::member::{ClientPosition, EpochCommits, TopicPartition};
+use keylane_core::member::{EpochCommits, TopicPartition};
 use keylane_core::{Budget, Epoch, Position};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -29,7 +29,7 @@ impl Member {
     fn on(broker: EmbeddedBroker, topics: &[&str]) -> Self {
         let epochs = (1..).zip(topics);
         Self {
-            commits: Commits::new(),
+            commits: Commits::new(Duration::ZERO),
             partitions: epochs
                 .map(|(epoch, topic)| partition(topic, epoch))
                 .collect(),
@@ -43,15 +43,11 @@ impl Member {
         cluster.request_errors(RDKafkaApiKey::OffsetCommit, refusals);
     }
 
-    fn mark(&mut self) {
-        self.commits.mark(&self.client, &mut self.partitions);
-    }
-
-    fn mark_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    fn send_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so(self) {
             assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-            self.mark();
+            self.commits.send(&self.client, &mut self.partitions);
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -77,13 +73,17 @@ impl Member {
         }
     }
 
-    /// Its owner reports a position, which is the client's to commit.
+    /// Its owner reports its last position.
     fn report(&mut self, row: usize, position: i64) {
-        self.partitions[row]
-            .progress
-            .set_commit_point(point(position));
-        self.commits
-            .store(&self.client, &mut self.partitions, false);
+        let progress = &self.partitions[row].progress;
+        progress.set_commit_point(point(position));
+        self.commits.take_last(&mut self.partitions, |_| true);
+    }
+
+    /// Its first position waits for an answer.
+    fn open(&mut self, row: usize) {
+        self.partitions[row].commits.open_at_first_position();
+        self.report(row, 3);
     }
 
     fn committed(&self) -> Option<i64> {
@@ -107,8 +107,7 @@ fn partition(topic: &str, epoch: u64) -> Assigned {
         partition: 0,
     };
     let place = TopicPartition::new(topic, 0);
-    let beginning = Some(ClientPosition::BEGINNING);
-    let commits = EpochCommits::new(place, Epoch::new(epoch), beginning);
+    let commits = EpochCommits::new(place, Epoch::new(epoch));
     let inbox = Arc::new(Inbox::new(0, false));
     let budgets = (Budget::new(10, 7), Budget::new(10, 7));
     Assigned::new(
@@ -135,8 +134,8 @@ fn point(position: i64) -> CommitPoint {
 #[test]
 fn a_refusal_that_lasts_is_reported() {
     let mut member = Member::of(&["refused"]);
-    member.partitions[0].commits.open_after_crash(point(3));
-    member.mark_until("a trouble", |member| {
+    member.open(0);
+    member.send_until("a trouble", |member| {
         !member.client.control().status().troubles.is_empty()
     });
     let troubles = member.client.control().status().troubles;
@@ -145,12 +144,11 @@ fn a_refusal_that_lasts_is_reported() {
 
 /// The mock refuses commits of topics that it does not have, as a broker those that an ACL forbids.
 #[test]
-fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
+fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_first_position_and_marks() {
     let mut member = Member::of(&["refused", "tasks"]);
-    for partition in &mut member.partitions {
-        partition.commits.open_after_crash(point(3));
-    }
-    member.mark_until("its opening is taken", |member| {
+    member.open(0);
+    member.open(1);
+    member.send_until("its first position is taken", |member| {
         !member.partitions[1].commits.is_opening()
     });
     let marked = CommitPoint {
@@ -158,16 +156,33 @@ fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks()
         ..point(3)
     };
     member.partitions[1].progress.set_commit_point(marked);
-    member
-        .commits
-        .store(&member.client, &mut member.partitions, false);
-    member.mark_until("its mark is taken", |member| {
+    member.send_until("its mark is taken", |member| {
         member.partitions[1].commits.unconfirmed_mark().is_none()
     });
     assert!(
         member.partitions[0].commits.is_opening(),
         "it is tried again"
     );
+}
+
+/// What the client repeats after a while must not take the place of what was committed later: of a
+/// topic that the broker does not have yet again, or a coordinator that is not ready.
+#[test]
+fn a_commit_that_the_client_repeats_does_not_come_after_the_last_one() {
+    let mut member = Member::of(&["tasks"]);
+    member.refuse(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS]);
+    let commits = |member: &Member| member.broker.requests(RDKafkaApiKey::OffsetCommit);
+    member.partitions[0].progress.set_commit_point(point(3));
+    member.send_until("the first commit is refused", |member| commits(member) == 1);
+    member.report(0, 9);
+    member.commits.begin_last();
+    let deadline = Instant::now() + PATIENCE;
+    while !member.is_last_over() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    // The first one's second try, and the last one.
+    assert_eq!(commits(&member), 3);
+    assert_eq!(member.committed(), Some(9));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use keylane_core::Moment;
 use keylane_core::member::TopicPartition;
 use keylane_core::member::hand_over::{
-    Answer, HandOver as Rules, Order, Owner, Revoked, Seen, Unanswered, is_among,
+    Answer, HandOver as Rules, Order, Outcome, Owner, Revoked, Seen, Unanswered, is_among,
 };
 
 use crate::kafka::{Client, ClientError};
@@ -47,7 +47,7 @@ impl HandOver {
         }
     }
 
-    /// Whether a revoke waits for its answer. Meanwhile the client commits nothing by itself.
+    /// Whether a revoke waits for its answer.
     pub(crate) fn is_under_way(&self) -> bool {
         self.rules.is_under_way()
     }
@@ -125,9 +125,8 @@ impl HandOver {
                     return Some(News::Dropped(places));
                 }
                 Order::StoreLast { places } => {
-                    let suspended = self.is_under_way();
                     let is_last = |assigned: &Assigned| is_among(&places, assigned);
-                    commits.store_last(client, &mut assignment.partitions, suspended, is_last);
+                    commits.take_last(&mut assignment.partitions, is_last);
                 }
                 Order::CommitLast { places } => {
                     commits.begin_last();
@@ -138,11 +137,18 @@ impl HandOver {
                 }
                 Order::Answer(answer) => {
                     self.last_commit = None;
+                    let is_last = |assigned: &Assigned| {
+                        answer.outcome != Outcome::Lost && is_among(&answer.places, assigned)
+                    };
+                    commits.end_last(client, &mut assignment.partitions, is_last);
                     close(assignment, &answer.places);
                     let answered = client.answer_revoke(&answer.places);
                     return Some(News::GivenBack(answer, answered));
                 }
-                Order::Close => return None,
+                Order::Close => {
+                    commits.end_last(client, &mut assignment.partitions, |_| true);
+                    return None;
+                }
                 Order::ReportRunningOwners { places } => report_running_owners(&places),
                 Order::ReportUnanswered(whose) => report_unanswered(whose),
             }
@@ -280,7 +286,7 @@ mod tests {
             assignment.open(new_partition(0), false);
             assignment.open(new_partition(1), false);
             end_owner(&assignment, 0);
-            let commits = Commits::new();
+            let commits = Commits::new(Duration::from_millis(10));
             let mut member = Self {
                 hand_over: HandOver::new(),
                 commits,
@@ -334,6 +340,7 @@ mod tests {
             retry_topic: None,
             dead_letter_topic: None,
             limits: Limits::default(),
+            commit_every: Duration::from_millis(10),
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),
             reset: Reset::Earliest,

@@ -34,7 +34,7 @@ impl PollLoop {
     }
 
     fn group_event(&mut self, event: GroupEvent) {
-        self.intake.table_changed();
+        self.batching.table_changed();
         match event {
             GroupEvent::Assigned {
                 partitions,
@@ -107,7 +107,7 @@ impl PollLoop {
             self.hand_over
                 .advance(&self.client, &mut self.assignment, &mut self.commits)
         {
-            self.intake.table_changed();
+            self.batching.table_changed();
             match news {
                 News::AllDrain => {
                     self.show_state();

@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keylane_core::member::{
-    ClientPosition, CommitPoint, EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog,
-    Sighting, TopicPartition,
+    EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog, Sighting, TopicPartition,
 };
 use keylane_core::{
-    About, Budget, BudgetChange, CommitContent, Epoch, Evidence, MAX_METADATA_BYTES, MapError,
-    Position, commit_map,
+    Budget, BudgetChange, CommitContent, Epoch, Evidence, MapError, Position, commit_map,
 };
 
 use super::assigned::Assigned;
-use crate::kafka::{Client, ClientError, Logs, Misplaced, NewPartition, READ_LIMIT, SeekTo};
+use crate::kafka::{Client, ClientError, FailedFetch, Logs, NewPartition, READ_LIMIT, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
@@ -70,28 +68,10 @@ impl Assignment {
                 ..
             },
         ) = resume_point(&new, &mut metrics);
-        let about = About {
-            log: new.log,
-            leader_epoch,
-        };
         let named = evidence.named.offsets().len() as u64;
         let (evidence, unclean) = evidence.at_start(instance());
         let committed = new.committed.as_ref().map(|committed| committed.position);
         let start_under = committed.and_then(|committed| committed.leader_epoch);
-        let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
-            position: start,
-            leader_epoch: start_under,
-            metadata: commit_map::encode_for(
-                about,
-                start,
-                settled.ranges(),
-                &evidence,
-                MAX_METADATA_BYTES,
-            )
-            .text,
-            mark: None,
-            running: false,
-        });
         if unclean {
             metrics.poison_suspected(named);
             tell_of_crash(&topic, new.partition, &evidence);
@@ -132,10 +112,7 @@ impl Assignment {
             ),
         );
         let place = TopicPartition::new(topic.clone(), new.partition);
-        let mut commits = EpochCommits::new(place, epoch, committed);
-        if let Some(point) = opening_point {
-            commits.open_after_crash(point);
-        }
+        let commits = EpochCommits::new(place, epoch);
         let mut assigned =
             Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
         (assigned.held, assigned.pauses) = (paused, u64::from(paused));
@@ -146,11 +123,10 @@ impl Assignment {
         assigned.fetch_paused = new.beginning.is_some();
         if let Some(left) = new.left {
             tracing::warn!(
-                topic = %assigned.topic, partition = assigned.partition, left = left.position.get(),
+                topic = %assigned.topic, partition = assigned.partition, left = left.get(),
                 "the topic was deleted and re-created: what was committed is about a topic that is gone; reading from the beginning"
             );
             assigned.read_metrics.topic_recreated();
-            assigned.commits.leave(left);
         }
         self.partitions.push(assigned);
     }
@@ -181,8 +157,9 @@ impl Assignment {
                 }
                 NextEpoch::Beginning(log) => {
                     old.hand_back_deleted();
-                    let left = Some(old.commits.latest().unwrap_or(ClientPosition::BEGINNING));
-                    (SeekTo::Beginning, Some(log), left)
+                    let left = old.commits.stored().map(|stored| stored.position);
+                    let left = left.or(old.log.start()).unwrap_or(Position::new(0));
+                    (SeekTo::Beginning, Some(log), Some(left))
                 }
             };
             client.seek(topic, *partition, to)?;
@@ -199,7 +176,6 @@ impl Assignment {
             if let Some(new) = self.find(topic, *partition) {
                 new.fetch_paused = old.fetch_paused;
                 if matches!(next, NextEpoch::From(_)) {
-                    new.commits.follow(&old.commits);
                     new.log.continue_from(&mut old.log);
                 }
             }
@@ -233,12 +209,12 @@ impl Assignment {
 
     /// Puts the client's position back to the record that an error was reported for. Without
     /// waiting for its answer: a seek that is refused is of a partition that is being given up.
-    pub(crate) fn put_back(&mut self, client: &Client, misplaced: &Misplaced) {
-        let Misplaced {
+    pub(crate) fn put_back(&mut self, client: &Client, failed: &FailedFetch) {
+        let FailedFetch {
             topic,
             partition,
             offset,
-        } = misplaced;
+        } = failed;
         let Some(assigned) = self.find(topic, *partition) else {
             return;
         };
@@ -377,14 +353,13 @@ fn resume_point(
 /// A process that had this partition ended without giving it up.
 fn tell_of_crash(topic: &str, partition: i32, evidence: &Evidence) {
     let unclean_starts = evidence.unclean_starts;
-    let isolated = unclean_starts >= keylane_core::ISOLATION_STARTS;
     let suspects: Vec<_> = evidence
         .suspects
         .iter()
         .take(5)
         .map(|suspect| (suspect.offset.get(), suspect.crashes))
         .collect();
-    if isolated {
+    if !suspects.is_empty() {
         tracing::error!(
             topic,
             partition,

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use keylane_core::member::{Arrival, ClientPosition, CommitPoint, OPENING};
+use keylane_core::member::{Arrival, CommitPoint, CommittedPosition, OPENING};
 use keylane_core::{
     Beginning, Doubling, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset,
     PassedOver, Position, Reset, Step, commit_map,
@@ -295,7 +295,7 @@ impl Assignment {
         let at = new
             .committed
             .as_ref()
-            .map_or(ClientPosition::BEGINNING, |committed| committed.position);
+            .map_or(CommittedPosition::BEGINNING, |committed| committed.position);
         if let Some(beginning) = &mut new.beginning {
             beginning.committed(Some((at.position, at.leader_epoch)));
         }
@@ -318,7 +318,7 @@ impl Assignment {
             beginning.opened();
         }
         let log = old.log.id();
-        let at = ClientPosition {
+        let at = CommittedPosition {
             position,
             leader_epoch: None,
         };
@@ -332,8 +332,6 @@ impl Assignment {
         };
         self.replace(&mut old, new, paused);
         if let Some(new) = self.find(topic, partition) {
-            // Stored with the client like any other point: its next commit would take this one
-            // back.
             new.progress.set_commit_point(CommitPoint {
                 position,
                 leader_epoch: None,
@@ -357,7 +355,6 @@ impl Assignment {
         let (topic, partition) = (old.topic.clone(), old.partition);
         self.open(new, paused || old.held);
         if let Some(new) = self.find(&topic, partition) {
-            new.commits.follow(&old.commits);
             new.fetch_paused = old.fetch_paused;
             new.log.continue_from(&mut old.log);
             new.end_offset = old.end_offset;
@@ -437,7 +434,7 @@ impl PollLoop {
                         self.was_paused,
                     );
                 }
-                self.intake.table_changed();
+                self.batching.table_changed();
             }
             Err(error) => {
                 if error.is_time_out() {
@@ -484,7 +481,7 @@ impl PollLoop {
                 .begin_at(topic, *partition, *position, self.was_paused);
         }
         if !known.is_empty() {
-            self.intake.table_changed();
+            self.batching.table_changed();
         }
         self.assignment.take_confirmations();
     }

@@ -47,13 +47,8 @@ impl PollLoop {
         let paused_at = Instant::now();
         self.poll_metrics
             .section(PollSection::Pause, paused_at - began);
-        self.commits.store(
-            &self.client,
-            &mut self.assignment.partitions,
-            self.hand_over.is_under_way(),
-        );
         self.commits
-            .mark(&self.client, &mut self.assignment.partitions);
+            .send(&self.client, &mut self.assignment.partitions);
         self.poll_metrics
             .section(PollSection::Commit, paused_at.elapsed());
         self.reopen();
@@ -120,7 +115,7 @@ impl PollLoop {
         match self.assignment.reopen(&self.client, self.was_paused) {
             Ok(begun) if begun.is_empty() => {}
             Ok(begun) => {
-                self.intake.table_changed();
+                self.batching.table_changed();
                 if begun.iter().any(|next| matches!(next, NextEpoch::From(_))) {
                     self.identities.hurry();
                 }

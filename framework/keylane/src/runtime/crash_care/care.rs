@@ -1,94 +1,77 @@
-//! The owner's part in the care after a crash: turns, verdicts, and log lines.
+//! The owner's part in the care after a crash: trials, verdicts, and log lines.
 
-use keylane_core::{Caution, Offset, ParkReason, PoisonFate, Poisoned};
+use keylane_core::{Offset, ParkReason, PoisonFate, Poisoned};
 
-use super::permit::TurnPermit;
-use super::quiet::Busy;
-use super::turns;
+use super::process::{Permit, Share, request_share, request_trial};
 use crate::runtime::inbox::Mail;
 use crate::runtime::owned::OwnedPartition;
 use crate::status::SubscriptionError;
 
 /// What an owner keeps of it.
 pub(crate) struct CrashCare {
-    /// Present while a suspicious record runs; requested before.
-    turn: Option<TurnPermit>,
-    asked_for_turn: bool,
-    /// There while a healthy partition runs something.
-    busy: Option<Busy>,
-    waits_for_trial: bool,
+    /// Present while anything runs.
+    permit: Option<Permit>,
+    /// The permit came through the inbox, and nothing has started with it yet.
+    is_new: bool,
+    asked: bool,
     /// What the log has said last.
-    told_caution: Caution,
+    told_careful: bool,
     told_suspect: Option<Offset>,
 }
 
 impl CrashCare {
-    pub(crate) fn new(caution: Caution) -> Self {
+    pub(crate) fn new(is_careful: bool) -> Self {
         Self {
-            turn: None,
-            asked_for_turn: false,
-            busy: None,
-            waits_for_trial: false,
-            told_caution: caution,
+            permit: None,
+            is_new: false,
+            asked: false,
+            told_careful: is_careful,
             told_suspect: None,
         }
     }
 
-    /// Whether this owner has a turn: what it starts is suspicious.
-    pub(crate) fn has_turn(&self) -> bool {
-        self.turn.is_some()
-    }
-
-    /// Takes and gives back turns. Nothing to do, and nothing done, where there was no crash.
-    pub(crate) fn look_after_turn(&mut self, owned: &mut OwnedPartition, mail: &mut Mail) {
-        if let Some(turn) = mail.turn.take() {
-            self.asked_for_turn = false;
-            let kind = turn.kind;
-            self.turn = Some(turn);
-            owned.core.begin_turn(kind);
-        }
-        if let Some(turn) = &self.turn {
-            if turn.is_asked_back() {
-                owned.core.yield_turn();
+    /// Takes and gives back permits.
+    pub(crate) fn look_after_permit(&mut self, owned: &mut OwnedPartition, mail: &mut Mail) {
+        if let Some(permit) = mail.permit.take() {
+            self.asked = false;
+            if let Permit::Trial { .. } = permit {
+                owned.core.begin_trial();
             }
-            if owned.core.end_turn() {
-                self.turn = None;
+            (self.permit, self.is_new) = (Some(permit), true);
+        }
+        let is_over = match &self.permit {
+            None => false,
+            Some(Permit::Trial { .. }) => owned.core.end_trial(),
+            // A share would keep its own trial waiting.
+            Some(Permit::Share(_)) if owned.core.wants_trial() => true,
+            Some(Permit::Share(_)) => owned.core.running() == 0 && !self.is_new,
+        };
+        if is_over {
+            self.permit = None;
+        }
+        if self.permit.is_none() && !self.asked && owned.core.wants_trial() {
+            self.asked = true;
+            owned.spawn(request_trial(owned.inbox.clone()));
+        }
+    }
+
+    /// Whether anything may start beside what else runs in the process.
+    pub(crate) fn may_start(&mut self, owned: &OwnedPartition) -> bool {
+        let is_new = std::mem::take(&mut self.is_new);
+        match &self.permit {
+            Some(Permit::Trial { .. }) => return true,
+            Some(Permit::Share(share)) => return is_new || !share.is_asked_back(),
+            None if owned.core.ready() == 0 => return true,
+            None => {}
+        }
+        if !self.asked {
+            self.permit = Share::try_take().map(Permit::Share);
+            if self.permit.is_none() {
+                self.asked = true;
+                owned.spawn(request_share(owned.inbox.clone()));
             }
         }
-        if self.turn.is_none()
-            && !self.asked_for_turn
-            && let Some(kind) = owned.core.wants_turn()
-        {
-            self.asked_for_turn = true;
-            owned.spawn(turns::request(kind, owned.inbox.clone()));
-        }
-    }
-
-    /// Whether anything may start beside what else runs in the process. What is suspicious has
-    /// turns for that.
-    pub(crate) fn may_start(&mut self, owned: &OwnedPartition, mail: &mut Mail) -> bool {
-        if std::mem::take(&mut mail.trial_over) {
-            self.waits_for_trial = false;
-        }
-        if owned.core.caution() != Caution::None
-            || (owned.core.ready() == 0 && owned.core.running() == 0)
-        {
-            return true;
-        }
-        if self.busy.is_none() {
-            self.busy = Busy::try_begin();
-        }
-        let may = self.busy.as_ref().is_some_and(|busy| !busy.is_asked_back());
-        if !may && !std::mem::replace(&mut self.waits_for_trial, true) {
-            owned.spawn(turns::wake_after_trial(owned.inbox.clone()));
-        }
-        may
-    }
-
-    pub(crate) fn look_after_quiet(&mut self, owned: &OwnedPartition) {
-        if owned.core.running() == 0 {
-            self.busy = None;
-        }
+        self.permit.is_some()
     }
 
     /// Logs what has changed.
@@ -106,17 +89,14 @@ impl CrashCare {
                 );
             }
         }
-        let caution = owned.core.caution();
-        if caution == self.told_caution {
-            return;
-        }
-        if caution == Caution::None {
+        let is_careful = owned.core.is_careful();
+        if self.told_careful && !is_careful {
             tracing::info!(
                 topic = %owned.source.topic, partition = owned.source.partition,
                 "nothing that was there at the last crash kills the process; back to normal"
             );
         }
-        self.told_caution = caution;
+        self.told_careful = is_careful;
     }
 }
 

@@ -1,12 +1,10 @@
-//! Care after a crash: what may have killed the process is tried alone, or with nothing beside it.
+//! Care after a crash: what may have killed the process is tried with nothing else beside it.
 
 mod care;
-mod permit;
-mod quiet;
-mod turns;
+mod process;
 
 pub(super) use care::CrashCare;
-pub(super) use permit::TurnPermit;
-pub(crate) use turns::instance;
+pub(super) use process::Permit;
+pub(crate) use process::instance;
 #[cfg(test)]
-pub(super) use turns::request;
+pub(super) use process::request_trial;

@@ -1,14 +1,19 @@
 //! Lists what the crates offer in public, from the pages that `cargo doc` has made, and compares it
-//! with the lists in `framework/api`: a change of the interface is seen in the review.
+//! with the lists in `framework/api`: a change of the interface is seen in the review. It also judges
+//! what has changed since the last release, whose lists are in `framework/api/released`.
 //!
 //! ```console
 //! cargo doc --workspace --no-deps
-//! cargo run -p keylane-integration-tests --bin public_api            # compares
-//! cargo run -p keylane-integration-tests --bin public_api -- --write # takes over what is there now
+//! cargo run -p keylane-integration-tests --bin public_api              # compares and judges
+//! cargo run -p keylane-integration-tests --bin public_api -- --write   # takes over what is there now
+//! cargo run -p keylane-integration-tests --bin public_api -- --release # the same, as a release
 //! ```
 //!
-//! Tools that judge whether a change is breaking need a published version to compare with, or
-//! rustdoc's JSON, which only nightly toolchains make. The pages are made on stable.
+//! cargo-semver-checks and cargo-public-api read rustdoc's JSON, which is for nightly toolchains. On
+//! a stable one they depend on `RUSTC_BOOTSTRAP` and on the version of the format. They build the
+//! crates and librdkafka a second time, and are built themselves first. The pages are there already.
+
+mod judge;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -23,15 +28,25 @@ const CRATES: [&str; 4] = [
     "keylane_testkit",
 ];
 
+/// The workspace's.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = env::var_os("CARGO_TARGET_DIR").map_or(repository.join("target"), PathBuf::from);
-    let writes = env::args().any(|argument| argument == "--write");
-    let mut changed = Vec::new();
+    let asked = |flag| env::args().any(|argument| argument == flag);
+    let (releases, lists) = (asked("--release"), repository.join("framework/api"));
+    let writes = releases || asked("--write");
+    let (mut changed, mut broken) = (Vec::new(), Vec::new());
     for name in CRATES {
         let list = listed(&target.join("doc").join(name), name)?;
-        let file = repository.join(format!("framework/api/{name}.txt"));
+        let file = lists.join(format!("{name}.txt"));
         let before = fs::read_to_string(&file).unwrap_or_default();
+        let released = lists.join(format!("released/{name}.txt"));
+        if releases {
+            fs::write(&released, &list)?;
+        }
+        broken.extend(judge::broken(&read(&released)?, &list));
         if writes {
             fs::write(&file, list)?;
         } else if before != list {
@@ -40,13 +55,33 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             changed.push(name);
         }
     }
-    if changed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    if !changed.is_empty() {
+        println!(
+            "the public interface has changed. If that is meant, write the lists again \
+             (-- --write) and note it in CHANGELOG.md"
+        );
     }
-    println!(
-        "the public interface has changed. If that is meant, write the lists again (-- --write) and note it in CHANGELOG.md"
+    let version = lists.join("released/version.txt");
+    if releases {
+        fs::write(&version, format!("{VERSION}\n"))?;
+    }
+    let released = read(&version)?;
+    let faults = judge::faults(
+        &broken,
+        released.trim(),
+        VERSION,
+        &read(&repository.join("CHANGELOG.md"))?,
     );
-    Ok(ExitCode::FAILURE)
+    faults.iter().for_each(|fault| println!("{fault}"));
+    Ok(if changed.is_empty() && faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn differences(before: &str, after: &str) {
