@@ -55,8 +55,8 @@ impl TestHandle {
     /// topic, unless they name another [partition](NewTask::partition) or [topic](NewTask::topic).
     ///
     /// # Panics
-    /// Where the partition is negative, the topic is none of the subscription's, or a header is named `dt_meta`, has no name, or one with
-    /// NUL. The size is not checked.
+    /// Where the partition is negative, the topic is none of the subscription's, or a header is
+    /// named `dt_meta`, has no name, or one with NUL. The size is not checked.
     #[track_caller]
     pub fn write(&self, task: NewTask) -> Origin {
         match self.local.write(task) {

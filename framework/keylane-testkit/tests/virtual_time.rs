@@ -398,6 +398,7 @@ async fn a_pause_holds_what_comes_to_partitions_that_are_opened_while_it_lasts()
     let retry = Retry::in_place(0).then_topic();
     let handle = TestSubscription::new(Json, fails_until(2))
         .retry(retry)
+        .idle_timeout(10 * MINUTE)
         .start();
     handle.pause();
     let tasks = [handle.write(task(1)), handle.write(task(2).partition(1)), {
