@@ -87,5 +87,8 @@ mod tests {
         assert_ne!(time(1), time(2), "without a key");
         let key = |bytes| fingerprint(Some(1), Some(bytes), None);
         assert_ne!(key(b"k"), key(b"kk"), "without a value");
+        let both = |key, value| fingerprint(Some(1), Some(key), Some(value));
+        assert_ne!(both(b"k", b"v"), both(b"kk", b"v"));
+        assert_ne!(both(b"k", b"v"), both(b"k", b"vv"));
     }
 }

@@ -12,13 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keylane_core::{LogRange, Position};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::brokers::{Key, answering};
 use super::record_count;
-use crate::kafka::config::creation_error;
+use crate::kafka::config::{ClientSettings, creation_error};
 use crate::kafka::topics::LastError;
 use crate::support::lock::lock;
 use crate::support::panics;
@@ -64,7 +63,7 @@ pub(crate) struct Answers {
 /// Sends queries. The thread starts with the first query, so that a subscription without one has no
 /// thread.
 pub(crate) struct EndOffsets {
-    config: ClientConfig,
+    config: ClientSettings,
     questions: Option<SyncSender<Question>>,
     answers: Arc<Mutex<Answers>>,
     asked: Option<Instant>,
@@ -73,7 +72,7 @@ pub(crate) struct EndOffsets {
 }
 
 impl EndOffsets {
-    pub(crate) fn new(config: ClientConfig) -> Self {
+    pub(crate) fn new(config: ClientSettings) -> Self {
         Self {
             config,
             questions: None,
@@ -153,7 +152,7 @@ impl EndOffsets {
 }
 
 /// Ends when the subscription has ended, at the latest one answer later.
-fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex<Answers>) {
+fn answer(config: &ClientSettings, questions: &Receiver<Question>, answers: &Mutex<Answers>) {
     let client: BaseConsumer<LastError> = match config.create_with_context(LastError::default()) {
         Ok(client) => client,
         Err(error) => {
@@ -322,7 +321,7 @@ mod tests {
     /// Not one for each question, of which there are ten a second.
     #[test]
     fn a_client_that_cannot_be_made_has_no_thread_started_again_at_once() {
-        let mut config = ClientConfig::new();
+        let mut config = ClientSettings::default();
         config.set("no.such.setting", "x");
         let mut ends = EndOffsets::new(config);
         let deadline = Instant::now() + Duration::from_secs(60);

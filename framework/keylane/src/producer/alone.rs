@@ -8,25 +8,29 @@
 
 use std::sync::Arc;
 
-use rdkafka::ClientConfig;
 use tokio::sync::OnceCell;
 
 use super::client::{Client, OnPanic};
 use super::outgoing::{Acknowledged, OutgoingRecord};
 use super::pending::{NotAdmitted, Pending};
 use super::write_error::{WriteError, WriteFailure};
+use crate::kafka::config::ClientSettings;
 
 /// The client that never batches; started when it is first needed, which is never for most
 /// producers.
 pub(super) struct Alone {
-    config: ClientConfig,
+    config: ClientSettings,
     pending: Arc<Pending>,
     on_panic: OnPanic,
     client: OnceCell<Arc<Client>>,
 }
 
 impl Alone {
-    pub(super) fn new(mut config: ClientConfig, pending: Arc<Pending>, on_panic: OnPanic) -> Self {
+    pub(super) fn new(
+        mut config: ClientSettings,
+        pending: Arc<Pending>,
+        on_panic: OnPanic,
+    ) -> Self {
         config.set("batch.num.messages", "1");
         Self {
             config,

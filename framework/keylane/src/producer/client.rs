@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
-use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
 
 use super::outgoing::Acknowledged;
 use super::pending::{Admission, Pending};
 use super::write_error::{WriteError, WriteFailure};
 use crate::kafka::client_log;
-use crate::kafka::config::{ClientConfigError, creation_error};
+use crate::kafka::config::{ClientConfigError, ClientSettings, creation_error};
 use crate::support::lock;
 use crate::support::panics;
 use crate::support::without_secrets;
@@ -39,7 +39,7 @@ pub(super) type Native = BaseProducer<Context>;
 
 /// Shared by the handles of a producer and its thread.
 pub(super) struct Client {
-    config: ClientConfig,
+    config: ClientSettings,
     /// Only the thread replaces it, so a reader waits for the length of a swap at most.
     native: RwLock<Native>,
     pub(super) pending: Arc<Pending>,
@@ -50,7 +50,7 @@ impl Client {
     /// Creates the client and starts its thread, which ends when this is the last reference to the
     /// client.
     pub(super) fn start(
-        config: ClientConfig,
+        config: ClientSettings,
         pending: Arc<Pending>,
         on_panic: OnPanic,
     ) -> Result<Arc<Self>, ClientConfigError> {
@@ -94,7 +94,7 @@ impl Client {
     }
 }
 
-fn create(config: &ClientConfig) -> Result<Native, KafkaError> {
+fn create(config: &ClientSettings) -> Result<Native, KafkaError> {
     Native::from_config_and_context(config, Context)
 }
 

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-
+use crate::kafka::config::ClientSettings;
 use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicRole};
 use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
 use crate::support::lock::lock;
@@ -123,7 +122,7 @@ impl Drop for Question {
 
 impl TopicTarget {
     /// Requests the topic's partition count, if it is time to. Does not wait for the answer.
-    pub(crate) fn refresh(&self, config: &ClientConfig, control: &Arc<Control>, now: Instant) {
+    pub(crate) fn refresh(&self, config: &ClientSettings, control: &Arc<Control>, now: Instant) {
         let Some(question) = self.partitions.question(now) else {
             return;
         };
@@ -154,7 +153,12 @@ impl TopicTarget {
 
 /// Sends one request. A missing topic is a trouble until it is found, or a write to it is
 /// acknowledged.
-fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: &Control) -> bool {
+fn is_missing(
+    question: &Question,
+    config: &ClientSettings,
+    topic: &str,
+    control: &Control,
+) -> bool {
     let place = TroublePlace::WritesTo(topic.to_owned());
     #[cfg(test)]
     crate::support::panics::planted::step("partitions", topic);
@@ -184,7 +188,7 @@ fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: 
 }
 
 /// `None` where the brokers do not answer.
-fn ask(config: &ClientConfig, topic: &str) -> Option<Lookup> {
+fn ask(config: &ClientSettings, topic: &str) -> Option<Lookup> {
     let cluster = Cluster::new(config).ok()?;
     let now = Instant::now();
     // The role is for the words of an error alone.
@@ -240,7 +244,11 @@ mod tests {
         };
         crate::support::panics::planted::plant("partitions", "panic-partitions", 0);
         target.partitions.doubt();
-        target.refresh(&ClientConfig::new(), &control, begun + ASK_AGAIN_AFTER);
+        target.refresh(
+            &ClientSettings::default(),
+            &control,
+            begun + ASK_AGAIN_AFTER,
+        );
         let deadline = begun + Duration::from_secs(60);
         while !control.must_end() {
             assert!(Instant::now() < deadline, "the panic is silent");
@@ -264,7 +272,7 @@ mod tests {
 
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         broker.create_topic("dead", 2).unwrap();
-        let mut config = ClientConfig::new();
+        let mut config = ClientSettings::default();
         config.set("bootstrap.servers", broker.bootstrap_servers());
         let control = Arc::new(Control::new(Duration::ZERO));
         let begun = Instant::now();

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-
 use super::TaskProducerError;
 use crate::kafka::Operation;
-use crate::kafka::config::ClientConfigError;
+use crate::kafka::config::{ClientConfigError, ClientSettings};
 use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicError, TopicRole};
 
 /// Queries the topics, on a thread for blocking work.
@@ -16,7 +14,7 @@ use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicError, TopicRole};
 /// # Errors
 /// See [`TaskProducerError`].
 pub(super) async fn check(
-    config: ClientConfig,
+    config: ClientSettings,
     topics: Vec<String>,
     within: Duration,
 ) -> Result<(), TaskProducerError> {
@@ -30,7 +28,7 @@ pub(super) async fn check(
 }
 
 fn ask(
-    config: &ClientConfig,
+    config: &ClientSettings,
     topics: &[String],
     within: Duration,
 ) -> Result<(), TaskProducerError> {

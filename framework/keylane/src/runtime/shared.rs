@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use keylane_core::{FailedAttempt, Failure, Moment, OutageGuard, PartitionSettings};
-use rdkafka::ClientConfig;
 
 use super::foreign::RetryOwnership;
 use super::observer::Observer;
+use crate::kafka::config::ClientSettings;
 use crate::metrics::SubscriptionMetrics;
 use crate::processing::Cause;
 use crate::producer::{RecordWriter, TopicTarget};
@@ -48,7 +48,7 @@ pub(crate) struct Runtime {
     pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
     /// The settings of the client that queries the partition counts of these topics.
-    pub(crate) side_config: ClientConfig,
+    pub(crate) side_config: ClientSettings,
     /// Limits the log lines about failed writes.
     pub(crate) failed_writes: LogLimit,
     pub(crate) lease: Arc<SharedLease>,

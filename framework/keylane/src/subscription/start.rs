@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset};
-use rdkafka::ClientConfig;
 
 use super::error::StartError;
 use super::handle::Subscription;
-use crate::kafka::config as client_config;
+use crate::kafka::config::{ClientSettings, ConsumerSettings, consumer_config, side_client_config};
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
 use crate::kafka::{Client, Context, EndOffsets};
 use crate::metrics::SubscriptionMetrics;
@@ -84,18 +83,15 @@ fn connect(
     config: &SubscriptionConfig,
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
-) -> Result<(Client, Arc<Runtime>, PollSettings, ClientConfig), StartError> {
-    let mut consumer_config = client_config::consumer_config(
-        &client_config::ConsumerSettings {
+) -> Result<(Client, Arc<Runtime>, PollSettings, ClientSettings), StartError> {
+    let mut consumer_config = consumer_config(
+        &ConsumerSettings {
             bootstrap_servers: config.bootstrap_servers.as_str(),
             group: &config.group,
         },
         config.kafka.as_map(),
     )?;
-    let side_config = client_config::side_client_config(
-        config.bootstrap_servers.as_str(),
-        config.kafka.as_map(),
-    )?;
+    let side_config = side_client_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
     let retry_topic = config.retry_topic();
     let dead_letter_topic = config
         .dead_letter
@@ -132,10 +128,8 @@ fn connect(
         commit_every: config.commit_interval / 2,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
-        reset: reset(&consumer_config),
-        broker_assigns: consumer_config
-            .get("group.protocol")
-            .is_some_and(|it| it.eq_ignore_ascii_case("consumer")),
+        reset: consumer_config.reset(),
+        broker_assigns: consumer_config.broker_assigns(),
     };
     if settings.reset == Reset::Latest {
         // keylane looks for the end itself, and commits it. A client that jumps there would pass
@@ -193,19 +187,6 @@ fn connect(
         observer: None,
     };
     Ok((client, Arc::new(runtime), settings, side_config))
-}
-
-/// The client takes three names for each of the first two.
-fn reset(consumer_config: &ClientConfig) -> Reset {
-    match consumer_config
-        .get("auto.offset.reset")
-        .map(|it| it.trim().to_ascii_lowercase())
-        .as_deref()
-    {
-        Some("largest" | "latest" | "end") => Reset::Latest,
-        Some("error") => Reset::Error,
-        _ => Reset::Earliest,
-    }
 }
 
 /// Records on their way to the retry and dead-letter topics at once, over all partitions. What

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use keylane_core::LaneOrder;
-use rdkafka::ClientConfig;
 
 use super::topics::Topics;
 use crate::SubscriptionConfig;
+use crate::kafka::config::ClientSettings;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{Acknowledged, OutgoingRecord};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
@@ -29,7 +29,7 @@ pub(super) fn local_runtime(
     let origin_of_time = control.outages.origin_of_time();
     let ownership = config.retry.topic.as_ref().zip(retry_topic.as_ref());
     let ownership = ownership.map(|(settings, target)| {
-        let no_client = ClientConfig::new();
+        let no_client = ClientSettings::default();
         RetryOwnership::new(
             config,
             settings,
@@ -60,7 +60,7 @@ pub(super) fn local_runtime(
         writer: Some(RecordWriter::Memory(Arc::new(write))),
         retry_topic,
         dead_letter_topic,
-        side_config: ClientConfig::new(),
+        side_config: ClientSettings::default(),
         ownership,
         failed_writes: LogLimit::every(FAILED_WRITES_EVERY),
         lease: Arc::new(SharedLease::lasting()),

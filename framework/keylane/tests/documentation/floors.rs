@@ -65,6 +65,42 @@ fn every_module_uses_only_what_stands_below_it() {
     assert!(uses >= 150, "only {uses} uses were found");
 }
 
+/// What rdkafka has for consumers and for settings of clients.
+const OF_CONSUMERS: [&str; 6] = [
+    "ClientConfig",
+    "BaseConsumer",
+    "ConsumerContext",
+    "TopicPartitionList",
+    "rdkafka::consumer",
+    "unsafe",
+];
+
+#[test]
+fn only_the_kafka_module_names_rdkafkas_consumer_and_settings() {
+    let named = |module: &str| {
+        let mut named = Vec::new();
+        for (file, text) in files(module) {
+            let text = without_tests(&text);
+            let is_named = |word: &&&str| has_word(&text, word);
+            let found = OF_CONSUMERS.iter().filter(is_named);
+            named.extend(found.map(|word| format!("{}: {word}", file.display())));
+        }
+        named
+    };
+    for module in FLOORS.iter().filter(|module| **module != "kafka") {
+        assert_eq!(named(module), Vec::<String>::new());
+    }
+    assert!(named("kafka").len() >= 20, "they are found there");
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let is_of_name = |it: char| it.is_alphanumeric() || it == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        !before.ends_with(is_of_name) && !after.starts_with(is_of_name)
+    })
+}
+
 #[test]
 fn paths_are_found_in_lists_and_in_lists_of_lists_and_not_in_comments_or_tests() {
     let text = "

@@ -15,13 +15,51 @@
 mod keys;
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
+use keylane_core::Reset;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use crate::support::without_secrets;
 use keys::{Role, canonical, is_secret, looks_secret, ownership, role};
+
+/// The settings of one of our clients. Other modules hand them on, and do not name rdkafka's type.
+#[derive(Clone, Default)]
+pub(crate) struct ClientSettings(ClientConfig);
+
+impl Deref for ClientSettings {
+    type Target = ClientConfig;
+
+    fn deref(&self) -> &ClientConfig {
+        &self.0
+    }
+}
+
+impl DerefMut for ClientSettings {
+    fn deref_mut(&mut self) -> &mut ClientConfig {
+        &mut self.0
+    }
+}
+
+impl ClientSettings {
+    /// `auto.offset.reset`. The client takes three names for each of the first two.
+    pub(crate) fn reset(&self) -> Reset {
+        let reset = self.get("auto.offset.reset");
+        match reset.map(|it| it.trim().to_ascii_lowercase()).as_deref() {
+            Some("largest" | "latest" | "end") => Reset::Latest,
+            Some("error") => Reset::Error,
+            _ => Reset::Earliest,
+        }
+    }
+
+    /// `group.protocol=consumer`.
+    pub(crate) fn broker_assigns(&self) -> bool {
+        let protocol = self.get("group.protocol");
+        protocol.is_some_and(|it| it.eq_ignore_ascii_case("consumer"))
+    }
+}
 
 /// What a consumer needs beyond the pass-through.
 pub(crate) struct ConsumerSettings<'a> {
@@ -160,7 +198,7 @@ const CLIENT_ID: &str = "keylane";
 pub(crate) fn consumer_config(
     settings: &ConsumerSettings<'_>,
     kafka: &BTreeMap<String, String>,
-) -> Result<ClientConfig, ClientConfigError> {
+) -> Result<ClientSettings, ClientConfigError> {
     if settings.group.trim().is_empty() {
         return Err(ClientConfigError::NoGroup);
     }
@@ -187,7 +225,7 @@ pub(crate) fn consumer_config(
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "false");
-    Ok(config)
+    Ok(ClientSettings(config))
 }
 
 /// The configuration of a producer: idempotent, acknowledged by all in-sync replicas, bounded in
@@ -201,7 +239,7 @@ pub(crate) fn consumer_config(
 pub(crate) fn producer_config(
     settings: &ProducerSettings<'_>,
     kafka: &BTreeMap<String, String>,
-) -> Result<ClientConfig, ClientConfigError> {
+) -> Result<ClientSettings, ClientConfigError> {
     let given = checked(settings.bootstrap_servers, kafka)?;
     let mut config = base(settings.bootstrap_servers);
     set_all(&mut config, &PRODUCER_DEFAULTS);
@@ -223,7 +261,7 @@ pub(crate) fn producer_config(
                 .clamp(1, i32::MAX as usize)
                 .to_string(),
         );
-    Ok(config)
+    Ok(ClientSettings(config))
 }
 
 /// The configuration of a client that queries metadata and watermarks: no group, and of the
@@ -234,14 +272,14 @@ pub(crate) fn producer_config(
 pub(crate) fn side_client_config(
     bootstrap_servers: &str,
     kafka: &BTreeMap<String, String>,
-) -> Result<ClientConfig, ClientConfigError> {
+) -> Result<ClientSettings, ClientConfigError> {
     let given = checked(bootstrap_servers, kafka)?;
     let mut config = base(bootstrap_servers);
     config.set("client.id", CLIENT_ID);
     apply(&mut config, &given, Role::Any);
     // This client is not polled, so its statistics would pile up.
     config.remove("statistics.interval.ms");
-    Ok(config)
+    Ok(ClientSettings(config))
 }
 
 /// An error of creating a client, as one of ours.

@@ -4,10 +4,9 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use rdkafka::ClientConfig;
-
 use super::answers::Answers;
 use crate::kafka::OtherGroups;
+use crate::kafka::config::ClientSettings;
 use crate::producer::TopicTarget;
 use crate::status::{Control, SubscriptionError};
 use crate::support::lock::lock;
@@ -15,7 +14,7 @@ use crate::support::panics::caught;
 
 /// The thread starts with the first question, and ends with this.
 pub(crate) struct Asker {
-    config: ClientConfig,
+    config: ClientSettings,
     retry_topic: TopicTarget,
     answers: Arc<Answers>,
     control: Arc<Control>,
@@ -24,7 +23,7 @@ pub(crate) struct Asker {
 
 impl Asker {
     pub(crate) fn new(
-        config: ClientConfig,
+        config: ClientSettings,
         retry_topic: TopicTarget,
         answers: Arc<Answers>,
         control: Arc<Control>,
@@ -77,7 +76,7 @@ impl Asker {
 }
 
 fn answer(
-    config: &ClientConfig,
+    config: &ClientSettings,
     topic: &TopicTarget,
     questions: &Receiver<Arc<str>>,
     answers: &Answers,

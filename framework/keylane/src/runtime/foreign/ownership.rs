@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use keylane_core::{ForeignPolicy, Liveness, Moment, Ownership, Ruling, Whose};
-use rdkafka::ClientConfig;
 
 use super::answers::Answers;
 use super::asker::Asker;
@@ -14,6 +13,7 @@ use super::held::{Held, HeldRecords, Place};
 use crate::SubscriptionConfig;
 use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::{group_as_written, provenance_of};
+use crate::kafka::config::ClientSettings;
 use crate::producer::TopicTarget;
 use crate::record::Record;
 use crate::status::Control;
@@ -32,7 +32,7 @@ impl RetryOwnership {
         config: &SubscriptionConfig,
         retry: &RetryTopic,
         target: &TopicTarget,
-        side_config: ClientConfig,
+        side_config: ClientSettings,
         control: Arc<Control>,
         origin_of_time: Instant,
     ) -> Self {
