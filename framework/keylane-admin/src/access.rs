@@ -87,8 +87,8 @@ impl Hosts {
             (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
             _ => None,
         };
-        let is_known = host.is_some_and(|host| self.knows(&host))
-            && uri.authority().is_none_or(|it| self.knows(it));
+        let is_known = host.is_some_and(|host| self.accepts(&host))
+            && uri.authority().is_none_or(|it| self.accepts(it));
         if is_known {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl Hosts {
         Err(Problem::new(StatusCode::FORBIDDEN, "foreign_host", text))
     }
 
-    fn knows(&self, authority: &Authority) -> bool {
+    fn accepts(&self, authority: &Authority) -> bool {
         let host = authority.host();
         let address = host
             .strip_prefix('[')

@@ -1,4 +1,4 @@
-//! What a commit tells the next owner about how this one ended: crash evidence.
+//! Crash evidence: what a commit records for the next owner about the end of this one.
 //!
 //! A record that kills its process (abort, stack overflow, out of memory) leaves no error behind,
 //! only the mark of an epoch that began and did not end. The evidence lives in the commit's
@@ -8,8 +8,8 @@
 use crate::offset::{Offset, Position};
 use crate::varint;
 
-/// A record that was named alone at so many crashes is poison. At each of them nothing else ran in
-/// its process.
+/// A record that was named alone at this many crashes is poison. At each of them nothing else ran
+/// in its process.
 pub const POISON_CRASHES: u32 = 2;
 /// The same for a record that has also run alone without ending its process: one that takes long,
 /// or fails again and again, is what runs most of the time, and so what is named when the process
@@ -24,10 +24,9 @@ pub const GROUP: usize = 64;
 /// named than there is room for, so that a crash drives out no suspicion from before.
 pub const MAX_SUSPECTS: usize = 2 * GROUP;
 
-/// One running process, told apart from its successors by a random number.
+/// One running process, identified by a random number.
 ///
-/// A member that was fenced and gets its partition back finds its own mark, and knows that nobody
-/// has crashed.
+/// A member that was fenced and gets its partition back finds its own mark: there was no crash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Instance(u32);
 
@@ -50,7 +49,7 @@ pub struct Suspect {
 }
 
 impl Suspect {
-    /// Whether it is not to run any more.
+    /// Whether it must no longer run.
     pub fn is_poison(&self) -> bool {
         self.crashes
             >= if self.survived {
@@ -99,7 +98,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Whether there is nothing to say.
+    /// Whether there is no evidence.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -141,7 +140,7 @@ impl Evidence {
         }
     }
 
-    /// At how many crashes `offset` was named alone.
+    /// The number of crashes at which `offset` was named alone.
     pub fn crashes(&self, offset: Offset) -> u32 {
         self.find(offset).map_or(0, |suspect| suspect.crashes)
     }
@@ -170,7 +169,7 @@ impl Evidence {
             .binary_search_by_key(&offset, |suspect| suspect.offset)
     }
 
-    /// So many more crashes.
+    /// Counts this many more crashes.
     fn suspect(&mut self, offset: Offset, crashes: u32) {
         match self.place(offset) {
             Ok(place) => {
@@ -223,7 +222,7 @@ impl Evidence {
         found.is_some_and(|suspect| !std::mem::replace(&mut suspect.survived, true))
     }
 
-    /// A record is settled: nothing more to say about it.
+    /// A record is settled: its evidence is dropped.
     pub(crate) fn settled(&mut self, offset: Offset) {
         self.suspects.retain(|suspect| suspect.offset != offset);
     }

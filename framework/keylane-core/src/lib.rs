@@ -12,7 +12,7 @@
 //! | [`Snapshot`] | its figures: what status, metrics and health are views of |
 //! | lanes | whose turn it is: one record of a key at a time, in offset order |
 //! | ledger | which delivered offsets are settled, and so the watermark that may be committed |
-//! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and how a commit's metadata says so |
+//! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and their form in a commit's metadata |
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`OutageGuard`] | whether a record may be given up, or there is an outage or a bad deployment |
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
@@ -53,7 +53,7 @@
 //! let second = partition.next_start().map(|start| (start.offset, start.ticket));
 //! assert!(partition.next_start().is_none(), "41 waits for 40, which has its key");
 //!
-//! // 42 finishes first: it is settled ahead of the watermark, and the commit's metadata says so.
+//! // 42 finishes first: it is settled ahead of the watermark, and is in the commit's metadata.
 //! let (offset, ticket) = second.expect("two lanes");
 //! assert_eq!(offset, Offset::new(42));
 //! assert!(matches!(partition.succeed(ticket, Success::Done), Verdict::Settled { .. }));

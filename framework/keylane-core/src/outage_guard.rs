@@ -154,7 +154,7 @@ pub(crate) struct Case {
 ///
 /// One guard per subscription, shared by the owners of all its partitions. Partitions report to it
 /// ([`Partition::fail`](crate::Partition::fail),
-/// [`Partition::tell_guard`](crate::Partition::tell_guard)).
+/// [`Partition::report_to_guard`](crate::Partition::report_to_guard)).
 ///
 /// # Examples
 /// ```

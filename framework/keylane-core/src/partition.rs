@@ -89,7 +89,7 @@ pub struct Partition<R> {
     surveyed: Surveyed,
     news: News,
     next_blocker_look: Moment,
-    /// The latest moment this partition was told.
+    /// The latest moment that was passed in.
     now: Moment,
     paused: Paused,
     draining: bool,
@@ -149,24 +149,26 @@ impl<R> Partition<R> {
         }
     }
 
-    /// Says which log this epoch reads; from now on its commits do too. It does not change: another
-    /// log is another epoch.
+    /// Sets the log that this epoch reads; from now on its commits name it. It does not change:
+    /// another log is another epoch.
     pub fn set_log(&mut self, log: Option<LogId>) {
         self.log = log;
     }
 
-    /// Says under which leader epoch the inherited map was written. Before the first delivery.
+    /// Sets the leader epoch under which the inherited map was written. To be called before the
+    /// first delivery.
     pub fn inherit_leader_epoch(&mut self, epoch: Option<LeaderEpoch>) {
         self.ledger.inherit_leader_epoch(epoch);
     }
 
-    /// Says which leader epoch was committed with the start. Before the first delivery.
+    /// Sets the leader epoch that was committed with the start. To be called before the first
+    /// delivery.
     pub fn start_under(&mut self, epoch: Option<LeaderEpoch>) {
         self.ledger.start_under(epoch);
     }
 
-    /// Says that the records to be delivered from `first` on have this leader epoch. `true` where
-    /// the inherited map is given up: the log was cut below what it names, and written again. Those
+    /// Sets the leader epoch of the records to be delivered from `first` on. `true` where the
+    /// inherited map is given up: the log was cut below what it names, and written again. Those
     /// offsets are other records, to be processed.
     pub fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
         self.ledger.read_under(epoch, first)
@@ -191,7 +193,7 @@ impl<R> Partition<R> {
         ruling: Ruling,
         now: Moment,
     ) -> Delivered {
-        self.tell(now);
+        self.set_now(now);
         let offset = delivery.offset;
         let goes_back = self.ledger.next().is_some_and(|next| !next.covers(offset));
         let pending = &mut self.pending;
@@ -283,8 +285,8 @@ impl<R> Partition<R> {
         })
     }
 
-    /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it
-    /// matters any more because the partition drains.
+    /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or waiting no
+    /// longer matters because the partition drains.
     pub fn next_deadline(&self) -> Option<Moment> {
         if self.draining {
             return None;
@@ -298,7 +300,7 @@ impl<R> Partition<R> {
 
     /// Lets time pass: back-offs end, due times come.
     pub fn tick(&mut self, now: Moment) {
-        self.tell(now);
+        self.set_now(now);
         if self.draining {
             return;
         }
@@ -333,8 +335,8 @@ impl<R> Partition<R> {
         self.paused == Paused::Yes || self.draining || self.stopped
     }
 
-    /// Says what time it is. To be called before [`succeed`](Self::succeed), which is told none.
-    pub fn tell(&mut self, now: Moment) {
+    /// Sets the present moment. To be called before [`succeed`](Self::succeed), which takes none.
+    pub fn set_now(&mut self, now: Moment) {
         self.now = self.now.max(now);
     }
 

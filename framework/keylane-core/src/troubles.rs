@@ -128,12 +128,12 @@ impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
                 .filter(|(other, _)| other == kind)
                 .count()
         };
-        let says_less = |other: &K| (!spreads || other > kind) && count(other) > 1;
+        let ranks_lower = |other: &K| (!spreads || other > kind) && count(other) > 1;
         let left_out = self
             .entries
             .keys()
             .rev()
-            .find(|(other, _)| says_less(other))
+            .find(|(other, _)| ranks_lower(other))
             .cloned();
         left_out.is_some_and(|key| self.entries.remove(&key).is_some())
     }

@@ -44,7 +44,7 @@ pub struct Withheld {
     asked: Option<Position>,
     /// The latest answer, and that end.
     answer: Option<(Position, Position)>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// Records that cannot be read.
@@ -92,10 +92,10 @@ impl Withheld {
             None => (self.rest, self.asked, self.answer) = (None, None, None),
         }
         let behind = self.behind(now);
-        let was_told = std::mem::replace(&mut self.is_told, behind.is_some());
+        let was_reported = std::mem::replace(&mut self.is_reported, behind.is_some());
         match behind {
-            Some(behind) if !was_told => Some(WithheldNews::Begun(behind)),
-            None if was_told => Some(WithheldNews::Ended),
+            Some(behind) if !was_reported => Some(WithheldNews::Begun(behind)),
+            None if was_reported => Some(WithheldNews::Ended),
             _ => None,
         }
     }

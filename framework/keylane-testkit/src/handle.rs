@@ -51,12 +51,12 @@ pub struct TestHandle {
 }
 
 impl TestHandle {
-    /// Appends a task to the topic. Its place names it in the other methods. Tasks go to partition
-    /// 0 unless they [name](NewTask::partition) another.
+    /// Appends a task. Its place names it in the other methods. Tasks go to partition 0 of the first
+    /// topic, unless they name another [partition](NewTask::partition) or [topic](NewTask::topic).
     ///
     /// # Panics
-    /// Where the partition is negative, or a header is named `dt_meta`, has no name, or one with
-    /// NUL. The size is not checked.
+    /// Where the partition is negative, the topic is none of the subscription's, or a header is
+    /// named `dt_meta`, has no name, or one with NUL. The size is not checked.
     #[track_caller]
     pub fn write(&self, task: NewTask) -> Origin {
         match self.local.write(task) {

@@ -11,7 +11,7 @@ use keylane::error::SubscriptionError;
 use keylane::record::Origin;
 use keylane::status::OutageKind;
 use keylane::{Json, NewTask, Retry, Task, TaskError};
-use keylane_testkit::{Attempt, AttemptResult, Outcome, TestHandle, TestSubscription};
+use keylane_testkit::{Attempt, AttemptResult, LocalRecord, Outcome, TestHandle, TestSubscription};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -115,6 +115,46 @@ async fn a_retry_topic_that_is_used_up_ends_in_a_dead_letter() {
     let letter = &handle.dead_letters()[0];
     assert_eq!(letter.headers.last_str("keylane-attempts"), Some("4"));
     assert_eq!(letter.value.as_deref(), Some(&b"7"[..]));
+}
+
+#[tokio::test]
+async fn each_origin_topic_is_read_and_named_in_what_is_written() {
+    let process = async |task: Task<u64>| match task.topic() {
+        "arrivals" => Ok(()),
+        _ => Err(TaskError::retryable("busy")),
+    };
+    let handle = TestSubscription::new(Json, process)
+        .retry(
+            Retry::in_place(0)
+                .then_topic_named("retries")
+                .topic_rounds(1),
+        )
+        .configure(|config| config.topics = vec!["arrivals".into(), "departures".into()])
+        .start();
+    let arrival = handle.write(task(7));
+    let departure = handle.write(task(7).topic("departures"));
+    handle.idle().await.unwrap();
+    assert_eq!(
+        (&*arrival.topic, &*departure.topic),
+        ("arrivals", "departures")
+    );
+    assert_eq!(handle.outcome(&arrival), Outcome::Done { attempts: 1 });
+    assert_eq!(
+        handle.outcome(&departure),
+        Outcome::DeadLettered { attempts: 2 }
+    );
+    let origin = |record: &LocalRecord| {
+        record
+            .headers
+            .last_str("keylane-origin-topic")
+            .map(str::to_owned)
+    };
+    for written in [handle.retries(), handle.dead_letters()] {
+        assert_eq!(
+            written.iter().map(origin).collect::<Vec<_>>(),
+            [Some("departures".to_owned())]
+        );
+    }
 }
 
 #[tokio::test]
@@ -358,6 +398,7 @@ async fn a_pause_holds_what_comes_to_partitions_that_are_opened_while_it_lasts()
     let retry = Retry::in_place(0).then_topic();
     let handle = TestSubscription::new(Json, fails_until(2))
         .retry(retry)
+        .idle_timeout(10 * MINUTE)
         .start();
     handle.pause();
     let tasks = [handle.write(task(1)), handle.write(task(2).partition(1)), {

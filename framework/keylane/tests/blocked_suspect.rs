@@ -1,11 +1,11 @@
-//! A suspect that blocks its thread: its partition's owner has to stay awake, or neither its mark
-//! nor its turn, for which the whole process is quiet, would ever be given back.
+//! A suspect that blocks its thread: its partition's owner has to stay awake, or neither its name
+//! nor its trial, which the whole process waits for, would ever be given back.
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -35,9 +35,11 @@ fn crashed() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
+async fn while_a_suspect_blocks_its_thread_its_owner_reports_and_no_other_subscription_starts() {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 1).unwrap();
+    broker.create_topic("others", 1).unwrap();
+    let others = common::producer(broker.bootstrap_servers(), "others").await;
     let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
     assert!(
         producer
@@ -61,20 +63,47 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
         Arc::new(AtomicBool::new(false)),
         std::sync::Mutex::new(released),
     );
+    let (done, beside) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let other = {
+        let (blocks, done, beside) = (blocks.clone(), done.clone(), beside.clone());
+        Subscription::builder("others", "others")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .start(Json, move |_: Task<u32>| {
+                beside.fetch_or(blocks.load(Ordering::SeqCst), Ordering::SeqCst);
+                done.fetch_add(1, Ordering::SeqCst);
+                async { Ok::<(), TaskError>(()) }
+            })
+            .await
+            .unwrap()
+    };
+    let write = async || {
+        let task = NewTask::json(&0).unwrap().key("k");
+        assert!(others.enqueue(task).await.is_ok());
+    };
+    write().await;
+    eventually("the other one has its mark", || {
+        done.load(Ordering::SeqCst) == 1
+    })
+    .await;
     let subscription = {
         let blocks = blocks.clone();
         Subscription::builder("group", "tasks")
             .bootstrap_servers(broker.bootstrap_servers())
             .kafka_settings(EmbeddedBroker::client_settings())
             .start(Json, move |_: Task<u32>| {
-                blocks.store(true, Ordering::Relaxed);
+                blocks.store(true, Ordering::SeqCst);
                 let _ = released.lock().unwrap().recv_timeout(2 * PATIENCE);
+                blocks.store(false, Ordering::SeqCst);
                 async { Ok::<(), TaskError>(()) }
             })
             .await
             .unwrap()
     };
-    eventually("the suspect runs", || blocks.load(Ordering::Relaxed)).await;
+    eventually("the suspect runs", || blocks.load(Ordering::SeqCst)).await;
     eventually("its owner reports it", || {
         subscription
             .status()
@@ -83,7 +112,19 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
             .any(|partition| partition.snapshot.running == 1)
     })
     .await;
+    write().await;
+    eventually("the other one has a record", || {
+        let status = other.status();
+        let mut partitions = status.partitions.iter();
+        partitions.any(|partition| partition.snapshot.pending == 1)
+            || done.load(Ordering::SeqCst) == 2
+    })
+    .await;
     release.send(()).unwrap();
+    eventually("the other one goes on", || done.load(Ordering::SeqCst) == 2).await;
+    assert!(!beside.load(Ordering::SeqCst), "it ran beside the trial");
+    other.shutdown().await.unwrap();
+    others.close(Duration::from_secs(10)).await.unwrap();
     subscription.shutdown().await.unwrap();
     producer.close(Duration::from_secs(10)).await.unwrap();
 }

@@ -19,8 +19,6 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 
 /// What the variables of a member begin with.
 pub const VARIABLE: &str = "KEYLANE_POISON_";
-/// The extension of the file that makes a slow killer kill.
-pub const KILL: &str = "kill";
 
 /// Runs until it is terminated, or killed by what it reads.
 ///
@@ -82,12 +80,6 @@ pub async fn run() {
                 "abort" => std::process::abort(),
                 "overflow" => drop(overflow(1)),
                 "memory" => use_up_memory(),
-                "slow-abort" => {
-                    while !notes.with_extension(KILL).exists() {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                    std::process::abort();
-                }
                 "killed" => kill_process(getpid(), Signal::KILL).unwrap(),
                 "hang" => std::future::pending().await,
                 "fail-then-abort" if task.attempt() > 1 => std::process::abort(),

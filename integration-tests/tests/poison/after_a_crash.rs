@@ -3,10 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -223,39 +220,6 @@ async fn a_poison_record_is_told_of_in_the_headers_of_its_dead_letter_and_in_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_the_policy_to_park_a_poison_record_holds_its_key_and_stays_condemned() {
-    let scene = condemned(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "park").await;
-    let ran = Ran::default();
-    let member = scene
-        .subscribe()
-        .retry(Retry::in_place(1).exhausted(Exhausted::Park));
-    let member = member.start(Raw, noting(&ran)).await.unwrap();
-    wait_for("the others are done", DEADLINE, async || {
-        let parked = member
-            .status()
-            .partitions
-            .iter()
-            .map(|partition| partition.snapshot.parked)
-            .sum::<u64>();
-        (ran.lock().unwrap().len() == 3 && parked == 1).then_some(())
-    })
-    .await;
-    scene.calm().await;
-    member.shutdown().await.unwrap();
-    assert_eq!(*ran.lock().unwrap(), BTreeSet::from([0, 2, 4]));
-    assert!(scene.dead().await.is_empty());
-    let evidence = scene.evidence().await;
-    assert_eq!(
-        (
-            evidence.crashes(Offset::new(1)),
-            evidence.running,
-            evidence.unclean_starts
-        ),
-        (2, None, 0)
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_policy_to_stop_a_poison_record_ends_the_subscription_and_is_named() {
     let scene = condemned(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "stop").await;
     let ran = Ran::default();
@@ -283,84 +247,6 @@ async fn by_the_policy_to_stop_a_poison_record_ends_the_subscription_and_is_name
     assert!(!ran.lock().unwrap().contains(&1) && scene.dead().await.is_empty());
     let (found, _) = scene.evidence().await.at_start(Instance::new(8));
     assert!(found.is_poison(Offset::new(1)), "the next start stops too");
-}
-
-/// A killer in a partition that has not crashed yet must not be blamed on the suspect of another.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_a_suspect_is_tried_healthy_partitions_run_nothing_and_then_go_on() {
-    const HEALTHY: usize = 10_000;
-    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let mut records = vec![record(0, "suspect", "suspect".to_owned())];
-    records.extend((0..HEALTHY).map(|id| record(1, &format!("{}", id % 50), "healthy".to_owned())));
-    let scene = Scene::new(kafka, "quiet", records).await;
-    scene.crashed(1, Some((0, 0))).await;
-    let tried = Arc::new(Tried::default());
-    let process = {
-        let tried = tried.clone();
-        move |task: Task<Bytes>| {
-            let tried = tried.clone();
-            async move {
-                if task.partition() == 0 {
-                    tried.suspect().await;
-                } else {
-                    tried.healthy().await;
-                }
-                Ok::<(), TaskError>(())
-            }
-        }
-    };
-    let member = scene.subscribe().start(Raw, process).await.unwrap();
-    wait_for("the suspect runs", DEADLINE, async || {
-        tried.is_on.load(Ordering::SeqCst).then_some(())
-    })
-    .await;
-    // Enough for the healthy partition to go on by far, if it did.
-    for _ in 0..3 {
-        kafka.read_all(&scene.topic).await.unwrap();
-    }
-    assert!(
-        tried.done.load(Ordering::SeqCst) < HEALTHY,
-        "nothing was left to be held up"
-    );
-    tried.release.notify_one();
-    wait_for("the healthy partition goes on", DEADLINE, async || {
-        (tried.done.load(Ordering::SeqCst) == HEALTHY).then_some(())
-    })
-    .await;
-    assert_eq!(tried.beside.load(Ordering::SeqCst), 0);
-    member.shutdown().await.unwrap();
-    assert!(scene.dead().await.is_empty());
-}
-
-/// What runs beside the trial of a suspect.
-#[derive(Default)]
-struct Tried {
-    is_on: AtomicBool,
-    release: tokio::sync::Notify,
-    running: AtomicUsize,
-    beside: AtomicUsize,
-    done: AtomicUsize,
-}
-
-impl Tried {
-    async fn suspect(&self) {
-        self.beside
-            .fetch_add(self.running.load(Ordering::SeqCst), Ordering::SeqCst);
-        self.is_on.store(true, Ordering::SeqCst);
-        self.release.notified().await;
-        self.is_on.store(false, Ordering::SeqCst);
-    }
-
-    async fn healthy(&self) {
-        self.running.fetch_add(1, Ordering::SeqCst);
-        self.beside.fetch_add(
-            usize::from(self.is_on.load(Ordering::SeqCst)),
-            Ordering::SeqCst,
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        self.running.fetch_sub(1, Ordering::SeqCst);
-        self.done.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 /// The coordinator is away at the very moment when marks have to be committed, and no broker can

@@ -56,36 +56,6 @@ async fn a_killer_on_the_retry_topic_is_found_too() {
     );
 }
 
-/// A killer whose process was told to end before it killed: how the process ends then says nothing,
-/// and the next start looks again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are_left_alone() {
-    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let mut suite = Suite::new(kafka, "drained", 1).await;
-    suite.patient = true;
-    suite
-        .write(vec![record(0, "k", "slow-abort:1".to_owned())])
-        .await;
-    for round in 0..2 {
-        let mut member = suite.start(Some("one"));
-        wait_for("it runs", DEADLINE, async || {
-            (suite.runs("slow-abort:1") > round).then_some(())
-        })
-        .await;
-        member.signal(rustix::process::Signal::TERM);
-        suite.mark_is_taken_back().await;
-        suite.let_slow_killers_kill(true);
-        member.killed().await;
-        suite.let_slow_killers_kill(false);
-    }
-    suite.let_slow_killers_kill(true);
-    let starts = suite
-        .restart_until(async || !suite.dead().await.is_empty())
-        .await;
-    assert_eq!(starts, 5, "as if the first two had not been");
-    suite.expect_poison(&["slow-abort:1"]).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_dead_letter_topic_the_killer_is_parked_and_stays_so_over_a_restart() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());

@@ -62,29 +62,6 @@ async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_hangs_while_its_members_are_deployed_again_and_again_is_not_blamed() {
-    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let suite = Suite::new(kafka, "deployed", 1).await;
-    suite.write(vec![record(0, "k", "hang:1".to_owned())]).await;
-    // One kill, and then deployments: the shutdown gives the record up at its deadline.
-    for round in 0..4 {
-        let member = suite.start(Some("one"));
-        wait_for("it runs", DEADLINE, async || {
-            (suite.runs("hang:1") > round).then_some(())
-        })
-        .await;
-        if round == 0 {
-            member.kill().await;
-        } else {
-            member.terminate().await;
-        }
-    }
-    assert!(
-        suite.dead().await.is_empty() && !suite.logged("poison:") && !suite.logged("one at a time")
-    );
-}
-
 /// As supervisors do whose patience is shorter than the shutdown's: the signal to end, and then the
 /// kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use std::{
 use keylane_core::{Evidence, Position, commit_map};
 use keylane_integration_tests::{
     kafka::{Committed, Kafka, NewRecord, StoredRecord},
-    members::poison::{KILL, VARIABLE},
+    members::poison::VARIABLE,
     protocol::Protocol,
     wait::wait_for,
 };
@@ -128,16 +128,6 @@ impl<'a> Suite<'a> {
                 .then_some(())
         })
         .await;
-    }
-
-    /// Whether "slow-abort" kills.
-    pub(crate) fn let_slow_killers_kill(&self, kill: bool) {
-        let file = self.notes_file().with_extension(KILL);
-        if kill {
-            fs::write(file, "").unwrap()
-        } else {
-            fs::remove_file(file).unwrap()
-        }
     }
 
     fn notes_file(&self) -> PathBuf {

@@ -16,8 +16,7 @@ impl CommitId {
     }
 }
 
-/// Numbers the commits of a member. An answer that nothing waits for any longer is told apart from
-/// the awaited one.
+/// Numbers the commits of a member. So a stale answer is distinguished from the awaited one.
 #[derive(Debug, Default)]
 pub(super) struct CommitIds {
     last: u64,

@@ -1,4 +1,4 @@
-//! From the owners' commit points to the broker.
+//! Brings the owners' commit points to the broker.
 //!
 //! The client commits nothing by itself: it may repeat a refused commit, or hold one back without
 //! a coordinator, and let later ones pass. An older commit would take the place of the last one. So

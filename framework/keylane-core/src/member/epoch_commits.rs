@@ -8,7 +8,7 @@ use super::{MetadataLimit, TopicPartition};
 use crate::offset::Epoch;
 use crate::partition::Mark;
 
-/// How soon after its first records an epoch usually wants its first mark.
+/// How soon after its first records an epoch usually requests its first mark.
 const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
 
 /// What has to be committed for one epoch of one partition.

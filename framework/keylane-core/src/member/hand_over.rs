@@ -26,16 +26,15 @@
 //! ```
 //!
 //! * A second revoke before the answer joins the first: one answer is for both, by the first
-//!   deadline, and the last commit starts anew.
+//!   deadline, and the last commit starts again.
 //! * A shutdown can only bring a hand-over's deadline forward.
 //! * For partitions that the group has already given to others there is nothing to wait for and
 //!   nothing is committed: their epochs are over at once.
 //! * What is assigned meanwhile starts nothing, if it is to be given back.
 //!
 //! The shell reports events ([`revoke`](HandOver::revoke), [`assigned`](HandOver::assigned),
-//! [`shut_down`](HandOver::shut_down), [`fail`](HandOver::fail)) and calls
-//! [`next`](HandOver::next) until there is no further order. Each order is carried out before the
-//! next one is asked for.
+//! [`shut_down`](HandOver::shut_down), [`fail`](HandOver::fail)) and calls [`next`](HandOver::next)
+//! until there is no further order. Each order is carried out before the next one is taken.
 
 mod order;
 mod part;
@@ -62,10 +61,10 @@ use crate::Moment;
 /// needs it. Then its partition is given up with the last commit point it reported.
 pub const END_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a partition whose start is being looked up is kept at least. librdkafka takes a late
-/// answer for a reason to look again, also for a partition that it has stopped, and then never ends
-/// that (librdkafka#4362). Long enough for an answer, and shorter than the 500 ms after which it
-/// asks again.
+/// How long a partition whose start is being looked up is kept at least. After a late answer
+/// librdkafka looks again, also for a partition that it has stopped, and then never ends that
+/// (librdkafka#4362). The time is long enough for an answer, and shorter than the 500 ms after
+/// which it repeats the request.
 pub const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// Of a shutdown. At most: by then another broker has taken the place of a coordinator that is
@@ -319,7 +318,7 @@ impl HandOver {
     }
 }
 
-/// What a step of the way asks for.
+/// The order of a step.
 fn order<O: Owner>(step: Step, owners: &[&O], whose: Unanswered) -> Option<Order> {
     Some(match step {
         Step::Wait | Step::Over => return None,

@@ -23,7 +23,7 @@ pub(super) struct LastCommit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// To be sent, not before.
+    /// It is to be sent at this time, not before.
     Due(Moment),
     /// Sent. Silence is no reason to send it again: the client itself repeats it.
     UnderWay(CommitId),

@@ -151,7 +151,7 @@ impl Marks {
             }
             Err(Refusal::MetadataTooLarge) => MarkAnswer::TooLarge,
             Err(refusal) => {
-                // The answer to a commit of several topics does not say which was refused:
+                // The answer to a commit of several topics does not name the refused one:
                 // librdkafka puts the error of one in place of all others. From now on each topic
                 // is committed by itself, until no mark is waited for.
                 self.by_topic |= refusal == Refusal::Topic;

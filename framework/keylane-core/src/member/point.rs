@@ -21,12 +21,12 @@ pub struct CommitPoint {
     pub metadata: String,
     /// The latest mark in it, where starts wait for the broker's answer.
     pub mark: Option<Mark>,
-    /// Whether the metadata says that records run. The last point of an epoch does not.
+    /// Whether the metadata has a mark that records run. The last point of an epoch has none.
     pub running: bool,
 }
 
 impl CommitPoint {
-    /// The same point after an orderly end: it no longer says that records run.
+    /// The same point after an orderly end, without the mark that records run.
     #[must_use]
     pub fn without_mark(&self) -> Self {
         Self {

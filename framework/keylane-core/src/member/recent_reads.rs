@@ -1,4 +1,4 @@
-//! Tells a record that is handed out twice from another one at the same offset.
+//! Distinguishes a record that is handed out twice from another one at the same offset.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::offset::Offset;
 /// librdkafka notes how far a partition was read only after a batch was taken out. A rebalance in
 /// between makes it hand out records of that batch again. Those are to be ignored (guarantee G7),
 /// while an offset that comes again with another record means that the log was cut and written
-/// anew.
+/// again.
 #[derive(Debug)]
 pub struct RecentReads {
     limit: usize,
@@ -17,7 +17,7 @@ pub struct RecentReads {
 }
 
 impl RecentReads {
-    /// Of the last `limit` records.
+    /// The last `limit` records.
     pub const fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -87,5 +87,8 @@ mod tests {
         assert_ne!(time(1), time(2), "without a key");
         let key = |bytes| fingerprint(Some(1), Some(bytes), None);
         assert_ne!(key(b"k"), key(b"kk"), "without a value");
+        let both = |key, value| fingerprint(Some(1), Some(key), Some(value));
+        assert_ne!(both(b"k", b"v"), both(b"kk", b"v"));
+        assert_ne!(both(b"k", b"v"), both(b"k", b"vv"));
     }
 }

@@ -48,7 +48,7 @@ const DEAD_LETTER: Publish = Publish::DeadLetter {
 /// When a record that holds up its partition goes to the dead-letter topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockerPolicy {
-    /// At the earliest so long after its first attempt began.
+    /// The minimum age of its first attempt.
     pub after: Duration,
     /// How many records may be settled ahead of the watermark before the partition pauses.
     pub settled_ahead_limit: usize,
@@ -61,8 +61,8 @@ pub struct BlockerPolicy {
 pub enum Blocking<'a, R> {
     /// It goes to the dead-letter topic.
     Taken(Blocker<'a, R>),
-    /// It would, if the outage guard held nothing, and what it needs were not unavailable. Asked
-    /// again after the longest back-off.
+    /// It would be one, if the outage guard held nothing, and what it needs were not unavailable.
+    /// It is checked again after the longest back-off.
     RefusedByGuard,
 }
 
@@ -77,7 +77,7 @@ pub struct Blocker<'a, R> {
     pub held_for: Duration,
     /// How many records wait behind it in its lane.
     pub behind: usize,
-    /// The attempt that runs. Its future has to be dropped, and its end told as any other
+    /// The attempt that runs. Its future has to be dropped, and its end reported as any other
     /// ([`fail`](Partition::fail)); only then the record is written. Where it succeeds first, it is
     /// settled by that.
     pub running: Option<Ticket>,
@@ -102,7 +102,7 @@ impl<R> Partition<R> {
         now: Moment,
         guard: &mut OutageGuard,
     ) -> Option<Blocking<'_, R>> {
-        self.tell(now);
+        self.set_now(now);
         if !self.may_have_blocker(self.now) {
             return None;
         }

@@ -72,8 +72,7 @@ impl Mark {
 pub(super) struct Cautious {
     here: Instance,
     evidence: Evidence,
-    /// The records that the broker is to know of; `None` before anything wants to start in this
-    /// epoch.
+    /// The records that the commit is to name; `None` before anything is to start in this epoch.
     asked: Option<Named>,
     number: u64,
     asked_at: Moment,
@@ -123,7 +122,7 @@ impl Cautious {
         self.evidence.unclean_starts > 0
     }
 
-    /// What a commit says now.
+    /// The evidence of a commit made now.
     pub(super) fn evidence(&self) -> Evidence {
         if self.ended {
             return self.evidence.clone();
@@ -136,7 +135,8 @@ impl Cautious {
         }
     }
 
-    /// Whether the broker knows what is about to run; else a mark is wanted from now on.
+    /// Whether a commit on the broker covers what is about to run; else a mark is requested from
+    /// now on.
     fn covers(&mut self, named: Named, now: Moment) -> bool {
         if self.asked.as_ref() != Some(&named) {
             self.asked = Some(named);
@@ -226,25 +226,25 @@ impl<R> Partition<R> {
         }
     }
 
-    /// Whether a commit made now says that records run.
+    /// Whether a commit made now has the mark that records run.
     pub fn is_marked(&self) -> bool {
         self.cautious.asked.is_some() && !self.cautious.ended
     }
 
-    /// The end of the log when this epoch began, or later: what lies behind it was not there to
-    /// crash anybody before.
+    /// The end of the log when this epoch began, or later: what lies behind it cannot have caused
+    /// an earlier crash.
     pub fn log_ends_at(&mut self, end: crate::Position) {
         self.cautious.watch.log_ends_at(end);
         self.look_for_progress();
     }
 
-    /// At how many crashes a record was named.
+    /// The number of crashes at which a record was named.
     pub fn crashes(&self, offset: Offset) -> u32 {
         self.cautious.evidence.crashes(offset)
     }
 
-    /// The epoch ends in order, whether or not all that runs has finished: nothing starts any more,
-    /// and what is committed from now on carries no mark.
+    /// The epoch ends in order, whether or not all that runs has finished: nothing more starts, and
+    /// what is committed from now on carries no mark.
     pub fn end(&mut self) {
         self.draining = true;
         self.cautious.ended = true;
@@ -253,7 +253,7 @@ impl<R> Partition<R> {
         }
     }
 
-    /// Changes whenever what a commit would say about crashes does.
+    /// Changes whenever the evidence of a commit changes.
     pub fn evidence_version(&self) -> u64 {
         self.cautious.version
     }
@@ -268,7 +268,7 @@ impl<R> Partition<R> {
         patience.into_iter().chain(let_go).min()
     }
 
-    /// A suspect that has run for long is let go.
+    /// The trial of a suspect that has run too long ends.
     pub(super) fn caution_tick(&mut self) {
         let alone = self
             .cautious

@@ -51,8 +51,8 @@ impl<R> Partition<R> {
 
     /// Reports to the guard what has happened since the last call. To be called after results were
     /// taken in, about once per pass of the owner, if there [is something](Self::has_news).
-    pub fn tell_guard(&mut self, guard: &mut OutageGuard, now: Moment) {
-        self.tell(now);
+    pub fn report_to_guard(&mut self, guard: &mut OutageGuard, now: Moment) {
+        self.set_now(now);
         let source = self.source(guard);
         let succeeded_at = self.news.succeeded_at.take();
         if let Some(at) = succeeded_at {
@@ -70,7 +70,7 @@ impl<R> Partition<R> {
 
     /// The epoch has ended: the guard drops its state of it.
     pub fn leave_guard(&mut self, guard: &mut OutageGuard) {
-        self.tell_guard(guard, self.now);
+        self.report_to_guard(guard, self.now);
         if let Some(source) = self.news.source.take() {
             guard.leave(source);
         }
@@ -106,7 +106,7 @@ impl<R> Partition<R> {
         attempt: FailedAttempt,
         guard: &mut OutageGuard,
     ) -> u64 {
-        self.tell_guard(guard, self.now);
+        self.report_to_guard(guard, self.now);
         let source = self.source(guard);
         let lane = self
             .guards_lane(slot)

@@ -14,7 +14,7 @@ use crate::time::Moment;
 impl<R> Partition<R> {
     /// An attempt succeeded: its record is settled, and the next of its lane may start.
     ///
-    /// The [`OutageGuard`] gets it by [`tell_guard`](Self::tell_guard), in batches of the caller's
+    /// The [`OutageGuard`] gets it by [`report_to_guard`](Self::report_to_guard), in batches of the caller's
     /// choice.
     pub fn succeed(&mut self, ticket: Ticket, outcome: Success) -> Verdict<R> {
         if !self.is_current(ticket, State::Running) {
@@ -41,7 +41,7 @@ impl<R> Partition<R> {
         now: Moment,
         guard: &mut OutageGuard,
     ) -> Verdict<R> {
-        self.tell(now);
+        self.set_now(now);
         if !self.is_current(ticket, State::Running) {
             return Verdict::Stale;
         }
@@ -191,7 +191,7 @@ impl<R> Partition<R> {
         entropy: u64,
         now: Moment,
     ) -> Verdict<R> {
-        self.tell(now);
+        self.set_now(now);
         if !self.is_current(ticket, State::Publishing) {
             return Verdict::Stale;
         }

@@ -63,7 +63,7 @@ pub struct Snapshot {
     pub waiting_for: WaitingFor,
 }
 
-/// What a waiting record waits for, in as many classes as metrics can tell apart.
+/// What a waiting record waits for, in the classes of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RetryTier {
@@ -79,7 +79,7 @@ pub enum RetryTier {
     TopicLater,
     /// A write to the retry or dead-letter topic failed, and is made again after a delay.
     Write,
-    /// No retry: its producer does not want it to run earlier.
+    /// No retry: its producer set an earliest time.
     NotBefore,
 }
 

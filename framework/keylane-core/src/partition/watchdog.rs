@@ -81,13 +81,13 @@ pub(super) struct Watching {
     watermark: Option<Position>,
     moved_at: Moment,
     /// How long a stall has lasted when it is reported next; `None` while it has not been reported.
-    stall_told: Option<Duration>,
+    stall_reported: Option<Duration>,
     alarms: VecDeque<Alarm>,
 }
 
 struct Slow {
     ticket: Ticket,
-    tell_after: Duration,
+    report_after: Duration,
 }
 
 impl Watching {
@@ -100,7 +100,7 @@ impl Watching {
             names_since: Moment::ORIGIN,
             watermark: None,
             moved_at: Moment::ORIGIN,
-            stall_told: None,
+            stall_reported: None,
             alarms: VecDeque::new(),
         }
     }
@@ -110,7 +110,7 @@ impl<R> Partition<R> {
     /// Looks for stalled work. To be called about once a second, or more often: mostly
     /// it compares two numbers.
     pub fn watch(&mut self, now: Moment) {
-        self.tell(now);
+        self.set_now(now);
         self.watch_watermark();
         if self.now >= self.watching.look_at {
             self.watch_attempts();
@@ -150,7 +150,7 @@ impl<R> Partition<R> {
         let moved = watching.watermark != watermark;
         if moved || self.pending.len() == 0 || self.paused == super::Paused::Yes || self.draining {
             let stalled_for = self.now.since(watching.moved_at);
-            if watching.stall_told.take().is_some() && moved {
+            if watching.stall_reported.take().is_some() && moved {
                 watching.alarms.push_back(Alarm::MovesAgain { stalled_for });
             }
             watching.watermark = watermark;
@@ -162,10 +162,10 @@ impl<R> Partition<R> {
         };
         let watching = &mut self.watching;
         if watching
-            .stall_told
-            .is_none_or(|tell_after| stalled_for >= tell_after)
+            .stall_reported
+            .is_none_or(|report_after| stalled_for >= report_after)
         {
-            watching.stall_told = Some(stalled_for.saturating_mul(2));
+            watching.stall_reported = Some(stalled_for.saturating_mul(2));
             watching.alarms.push_back(Alarm::Stalled { stalled_for });
         }
     }
@@ -182,9 +182,9 @@ impl<R> Partition<R> {
         } else {
             None
         };
-        let tell_next = self.tell_of_slow_attempts();
+        let report_next = self.report_slow_attempts();
         let next = longest_started.unwrap_or(now) + threshold;
-        let next = tell_next.map_or(next, |tell| tell.min(next));
+        let next = report_next.map_or(next, |report| report.min(next));
         self.watching.look_at = next.max(now + threshold / WALKS_PER_THRESHOLD);
     }
 
@@ -215,22 +215,22 @@ impl<R> Partition<R> {
                     serial: record.serial(),
                     epoch,
                 },
-                tell_after: threshold,
+                report_after: threshold,
             });
         }
         longest_started
     }
 
     /// Returns when the next one has to be reported again.
-    fn tell_of_slow_attempts(&mut self) -> Option<Moment> {
+    fn report_slow_attempts(&mut self) -> Option<Moment> {
         let mut slow = std::mem::take(&mut self.watching.slow);
         slow.retain(|slow| self.is_current(slow.ticket, State::Running));
         let (mut more, mut next) = (0, None);
         for slow in &mut slow {
             let record = self.pending.get(slow.ticket.slot);
             let running_for = self.now.since(record.started);
-            if running_for >= slow.tell_after {
-                slow.tell_after = running_for.saturating_mul(2);
+            if running_for >= slow.report_after {
+                slow.report_after = running_for.saturating_mul(2);
                 if self.watching.names_left == 0 {
                     more += 1;
                 } else {
@@ -244,7 +244,7 @@ impl<R> Partition<R> {
                     });
                 }
             }
-            let again = record.started + slow.tell_after;
+            let again = record.started + slow.report_after;
             next = Some(next.map_or(again, |next: Moment| next.min(again)));
         }
         if more > 0 {

@@ -28,6 +28,7 @@ enum Fault {
     /// A re-created topic goes unseen.
     SeesNoOtherLog,
     ReadsWhatIsPaused,
+    ForgetsWhatIsSettledAhead,
     ForgetsToResume,
     /// What was read when the pause came is gone.
     DropsWhatWasReadBeforeAPause,
@@ -57,7 +58,7 @@ fn every_record_is_processed_and_what_was_reported_last_is_committed_wherever_th
 
 fn caught(fault: Fault, words: &str) {
     let mut others = Vec::new();
-    for seed in 0..500 {
+    for seed in 0..2_000 {
         match run(seed, fault) {
             Err(broken) if broken.contains(words) => return,
             Err(broken) => others.push(broken),
@@ -91,6 +92,11 @@ fn a_recreated_topic_that_goes_unseen_is_noticed() {
 #[test]
 fn what_is_read_in_spite_of_a_pause_is_noticed() {
     caught(Fault::ReadsWhatIsPaused, "G6");
+}
+
+#[test]
+fn a_limit_of_what_is_settled_ahead_that_is_not_kept_is_noticed() {
+    caught(Fault::ForgetsWhatIsSettledAhead, "G6");
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl World {
                 owner.settle(offset);
                 owner
                     .partition
-                    .tell_guard(&mut self.guards[owner.member].real, self.now);
+                    .report_to_guard(&mut self.guards[owner.member].real, self.now);
                 self.broker.logs[log].settle(offset, outcome);
             }
             Err(failure) => self.fail_attempt(log, ticket, offset, entry, failure)?,

@@ -132,7 +132,7 @@ impl Guard {
         if let Some(ticket) = self.healthy.next_start().map(|start| start.ticket) {
             let _ = self.healthy.succeed(ticket, Success::Done);
         }
-        self.healthy.tell_guard(&mut self.real, now);
+        self.healthy.report_to_guard(&mut self.real, now);
     }
 }
 

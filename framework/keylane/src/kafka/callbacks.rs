@@ -45,9 +45,9 @@ pub(crate) struct Context {
     /// nothing.
     owed: Mutex<Option<Vec<TopicPartition>>>,
     eager: AtomicBool,
-    /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was
+    /// Whether topic ids are worth waiting for: there is a controller, and the last query was
     /// answered.
-    ids_told: AtomicBool,
+    ids_answered: AtomicBool,
     reset: OnceLock<Reset>,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
@@ -68,7 +68,7 @@ impl Context {
             closing: AtomicBool::new(false),
             owed: Mutex::new(None),
             eager: AtomicBool::new(false),
-            ids_told: AtomicBool::new(false),
+            ids_answered: AtomicBool::new(false),
             reset: OnceLock::new(),
             forwarding: Arc::default(),
             lease,
@@ -92,8 +92,8 @@ impl Context {
         !self.events().is_empty()
     }
 
-    /// From here on the client answers revokes by itself: the loop is gone. One that it owes the
-    /// answer to is answered now.
+    /// From here on the client answers revokes by itself: the loop is gone. An unanswered one is
+    /// answered now.
     pub(crate) fn close(&self, consumer: &BaseConsumer<Self>) {
         self.closing.store(true, Ordering::Relaxed);
         let owed = self.owed().take();
@@ -155,8 +155,8 @@ impl Context {
         trouble::note_commit(&self.control, &KafkaError::ConsumerCommit(error), None);
     }
 
-    pub(crate) fn set_ids_told(&self, told: bool) {
-        self.ids_told.store(told, Ordering::Relaxed);
+    pub(crate) fn set_ids_answered(&self, answered: bool) {
+        self.ids_answered.store(answered, Ordering::Relaxed);
     }
 
     /// `auto.offset.reset`, set once.
@@ -277,11 +277,11 @@ impl Context {
         }
         let inquiry = {
             let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
-            // Asked before the position, so that it is never compared with an older log than its
-            // own; answered meanwhile.
+            // Queried before the position, so that it is never compared with an older log than its
+            // own; answered in the meantime.
             Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
         };
-        let wait = if self.ids_told.load(Ordering::Relaxed) {
+        let wait = if self.ids_answered.load(Ordering::Relaxed) {
             IDENTITY_TIMEOUT
         } else {
             Duration::ZERO
@@ -289,7 +289,7 @@ impl Context {
         let asked = Instant::now();
         self.add_committed(consumer, &mut assigned);
         let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
-        self.set_ids_told(matches!(answer, Answer::Logs(_)));
+        self.set_ids_answered(matches!(answer, Answer::Logs(_)));
         let logs = if let Answer::Logs(logs) = answer {
             logs
         } else {
@@ -304,7 +304,7 @@ impl Context {
         assigned
     }
 
-    /// Asks for the committed offsets with their metadata. Lists passed to the client are built,
+    /// Queries the committed offsets with their metadata. Lists passed to the client are built,
     /// used and dropped here: one that stays alive keeps the client from closing.
     fn add_committed(&self, consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
         let partitions = || {
@@ -527,7 +527,7 @@ impl Context {
             }
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));
-                // The trouble is told once.
+                // The trouble is reported once.
                 tracing::debug!(%error, "a commit failed; the next one covers it");
                 let elements = offsets.elements();
                 let failed = elements.iter().find(|element| element.error().is_err());

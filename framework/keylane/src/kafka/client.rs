@@ -29,8 +29,8 @@ use crate::status::SharedLease;
 
 /// The consumer of one subscription. Owned by the polling thread.
 ///
-/// librdkafka wants back what it gave out before the client closes, or closing hangs. This struct
-/// owns both, and its fields are dropped in their order.
+/// What librdkafka gave out has to be given back before the client closes, or closing hangs. This
+/// struct owns both, and its fields are dropped in their order.
 pub(crate) struct Client {
     reader: Reader,
     commits: CommitQueue,
@@ -55,7 +55,7 @@ pub(crate) struct PositionToSet<'a> {
     pub(crate) topic: &'a str,
     pub(crate) partition: i32,
     pub(crate) position: Position,
-    /// The leader's epoch whose end in the log is asked for first.
+    /// The leader's epoch whose end in the log is queried first.
     pub(crate) leader_epoch: Option<LeaderEpoch>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct CommittedAnswer {
     pub(crate) committed: Option<CommittedPoint>,
 }
 
-/// What the client knows of logs without asking a broker.
+/// The client's own state of logs, without a request to a broker.
 #[derive(Clone, Copy)]
 pub(crate) struct Cached<'a>(&'a BaseConsumer<Context>);
 
@@ -198,11 +198,11 @@ impl Client {
             .map_err(ClientError)
     }
 
-    /// Sets the client's positions, and waits until that has begun. Says for which of them, in
+    /// Sets the client's positions, and waits until that has begun. Returns for which of them, in
     /// their order, the client refused, or gave no answer in time.
     ///
-    /// Where there is a leader epoch, the client first asks where that ends in the log, and fetches
-    /// nothing before it has the answer. That is not waited for.
+    /// Where there is a leader epoch, the client first queries where that ends in the log, and
+    /// fetches nothing before it has the answer. That is not awaited.
     pub(crate) fn seek_all(
         &self,
         positions: &[PositionToSet<'_>],
@@ -268,7 +268,7 @@ impl Client {
         self.consumer.context().note_refused_start(error.0);
     }
 
-    /// Asks what is committed for these partitions, and waits at most this long. Those that the
+    /// Queries what is committed for these partitions, and waits at most this long. Those that the
     /// broker refuses to answer for are left out.
     pub(crate) fn committed<'a>(
         &self,
@@ -291,8 +291,8 @@ impl Client {
         Ok(answers.collect())
     }
 
-    /// Asks for the ids of these topics, which are different ones, without waiting. A question that
-    /// is under way is given up.
+    /// Queries the ids of these topics, which must be distinct, without waiting. A query that is
+    /// under way is given up.
     pub(crate) fn ask_topic_ids(&mut self, topics: &[&str], within: Duration) {
         self.topic_ids = Some(Inquiry::send(&self.consumer, topics, within));
     }
@@ -310,14 +310,14 @@ impl Client {
         }
         self.topic_ids = None;
         if matches!(answer, Answer::Logs(_)) {
-            self.consumer.context().set_ids_told(true);
+            self.consumer.context().set_ids_answered(true);
         }
         Some(answer)
     }
 }
 
 impl Drop for Client {
-    /// Closing, the client asks for the answers to revokes, and waits for them. The polling thread
+    /// Closing, the client requests the answers to revokes, and waits for them. The polling thread
     /// gives none then: the callbacks do.
     fn drop(&mut self) {
         self.consumer.context().close(&self.consumer);

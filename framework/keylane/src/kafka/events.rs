@@ -11,7 +11,7 @@ use super::native;
 pub(crate) enum GroupEvent {
     Assigned {
         partitions: Vec<NewPartition>,
-        /// Generation and member, where the client tells.
+        /// Generation and member, where the client reports them.
         membership: Option<String>,
     },
     Revoked {
@@ -27,7 +27,7 @@ pub(crate) enum GroupEvent {
 pub(crate) struct NewPartition {
     pub(crate) topic: String,
     pub(crate) partition: i32,
-    /// `None` where nothing was committed or the broker did not tell.
+    /// `None` where nothing was committed or the broker did not answer.
     pub(crate) committed: Option<CommittedPoint>,
     /// The log that is read, where it is known.
     pub(crate) log: Option<LogId>,
@@ -37,8 +37,7 @@ pub(crate) struct NewPartition {
     /// What the client believed the log's end to be before the assignment: from an earlier one, if
     /// at all.
     pub(crate) stale_end: Option<i64>,
-    /// The way to the first position, where the commit does not say it. Fetching is paused
-    /// meanwhile.
+    /// The steps to the first position, where the commit has none. Fetching is paused until then.
     pub(crate) beginning: Option<Beginning>,
 }
 

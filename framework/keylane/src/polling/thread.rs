@@ -17,14 +17,14 @@ use crate::status::{Control, State, SubscriptionError};
 use crate::support::panics;
 use keylane_core::member::Standing;
 
-/// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
+/// How often pauses, commit points and orders are checked: often enough that no work waits for it,
 /// seldom enough that a thousand idle partitions cost little. While starts wait for a commit it is
 /// [`DRAIN_WAIT`]: the commit is sent, and its answer is taken in, by two of these looks.
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// The longest wait for a message. Bounds how long an order of the handle waits.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// The same while owners drain: their end is not signalled, and a drain keeps every partition
-/// waiting. And while the broker's word is waited for: it is not signalled either.
+/// waiting. The same while the broker's answer is awaited: it is not signalled either.
 const DRAIN_WAIT: Duration = Duration::from_millis(2);
 
 /// Everything the polling thread owns.
@@ -44,7 +44,7 @@ pub(crate) struct PollLoop {
     /// On the way to first positions.
     pub(crate) asked: Asked,
     pub(crate) dead_letters: DeadLetterTopic,
-    /// The subscription's pause, as the state shows it and new owners are told.
+    /// The subscription's pause, for the state and for new owners.
     pub(crate) was_paused: bool,
     pub(crate) last_housekeeping: Instant,
     pub(crate) taken_since_housekeeping: usize,

@@ -401,12 +401,12 @@ impl Owner {
         let owned = &mut self.owned;
         let now = owned.runtime.moment(clock::now());
         if owned.core.has_news() {
-            owned.core.tell_guard(&mut owned.runtime.guard(), now);
+            owned.core.report_to_guard(&mut owned.runtime.guard(), now);
         }
         self.figures.publish(owned, self.mail.records.front(), now);
         // After the figures: a reader of the pause also reads what this pass left running.
         owned.progress.set_pause(self.mail.orders.pause);
-        self.key_counts.tell(owned, now);
+        self.key_counts.publish(owned, now);
         let caught_up = owned.core.pending() == 0 && self.mail.records.is_empty();
         self.commit_points.publish(owned, caught_up || ends);
         owned.metrics.flush();

@@ -37,7 +37,7 @@ impl Settling {
         outcome: AttemptOutcome,
         now: Moment,
     ) {
-        owned.core.tell(now);
+        owned.core.set_now(now);
         let observed = observed(owned, ticket);
         if let (Some(observed), Some(observer)) = (&observed, &owned.runtime.observer) {
             let text = outcome.text().map(str::to_owned);

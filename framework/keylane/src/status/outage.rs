@@ -268,7 +268,7 @@ impl OutageWatch {
 
     /// Writes a log line for each outage that has begun or ended since the last call, and returns
     /// what there is now. To be called about once a second.
-    pub(crate) fn tell(&self, subscription: &str) -> (Vec<OutageKind>, usize) {
+    pub(crate) fn report(&self, subscription: &str) -> (Vec<OutageKind>, usize) {
         let now = self.now();
         let state = self.guard().state(now);
         let ongoing = ongoing(&state);
@@ -444,7 +444,7 @@ mod tests {
             let ticket = partition.next_start().unwrap().ticket;
             let _ = partition.fail(ticket, attempt, 0, Moment::ORIGIN, &mut guard);
         }
-        partition.tell_guard(&mut guard, Moment::ORIGIN);
+        partition.report_to_guard(&mut guard, Moment::ORIGIN);
         guard
     }
 
@@ -513,11 +513,11 @@ mod tests {
         let _guard =
             tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
         let mut watch = OutageWatch::new(outage());
-        let tell = |watch: &OutageWatch| {
-            watch.tell("orders");
+        let report = |watch: &OutageWatch| {
+            watch.report("orders");
             lines.take()
         };
-        let begun = tell(&watch);
+        let begun = report(&watch);
         let [(Level::WARN, text)] = &begun[..] else {
             panic!("{begun:?}")
         };
@@ -529,14 +529,14 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(tell(&watch), [], "it goes on");
+        assert_eq!(report(&watch), [], "it goes on");
         *watch.guard() = OutageGuard::default();
-        assert_eq!(tell(&watch), [], "it may come back");
+        assert_eq!(report(&watch), [], "it may come back");
         *watch.guard() = outage();
-        assert_eq!(tell(&watch), [], "it is the same");
+        assert_eq!(report(&watch), [], "it is the same");
         *watch.guard() = OutageGuard::default();
         watch.origin_of_time = watch.origin_of_time.checked_sub(LINGERS * 2).unwrap();
-        let over = tell(&watch);
+        let over = report(&watch);
         let [(Level::WARN, text)] = &over[..] else {
             panic!("{over:?}")
         };
@@ -547,6 +547,6 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(tell(&watch), []);
+        assert_eq!(report(&watch), []);
     }
 }

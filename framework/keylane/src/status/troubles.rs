@@ -66,7 +66,7 @@ impl Troubles {
             });
         self.any.store(true, Ordering::Relaxed);
         drop(known);
-        tell_of(noted, kind, &place, message);
+        log_noted(noted, kind, &place, message);
     }
 
     /// A sign of health: `about` returns what it means for a kind at a place, where partitions may
@@ -119,7 +119,7 @@ impl Troubles {
             self.any.store(!known.table.is_empty(), Ordering::Relaxed);
             over
         };
-        over.iter().for_each(tell_of_end);
+        over.iter().for_each(log_end);
     }
 
     /// Whether there are any, also such as may be over.
@@ -207,7 +207,7 @@ impl Known {
     }
 }
 
-fn tell_of(noted: Noted, kind: TroubleKind, place: &TroublePlace, message: &str) {
+fn log_noted(noted: Noted, kind: TroubleKind, place: &TroublePlace, message: &str) {
     let outage = matches!(kind, TroubleKind::Connection | TroubleKind::Authentication);
     let kind = kind.as_str();
     match (noted, place) {
@@ -229,7 +229,7 @@ fn tell_of(noted: Noted, kind: TroubleKind, place: &TroublePlace, message: &str)
     }
 }
 
-fn tell_of_end(over: &Over<TroubleKind, TroublePlace, Said>) {
+fn log_end(over: &Over<TroubleKind, TroublePlace, Said>) {
     let (kind, place) = (over.kind.as_str(), &over.place);
     let lasted = over.what.since.elapsed().unwrap_or_default();
     match over.is_last {

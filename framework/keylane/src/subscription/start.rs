@@ -138,7 +138,7 @@ fn connect(
     }
     let lease = Arc::new(SharedLease::new());
     let context = Context::new(control.clone(), metrics.clone(), lease.clone());
-    context.set_ids_told(report.tells_ids);
+    context.set_ids_answered(report.answers_ids);
     context.set_reset(settings.reset);
     let names: Vec<&str> = settings
         .topics

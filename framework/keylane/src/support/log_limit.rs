@@ -14,7 +14,7 @@ pub(crate) struct LogLimit {
 
 #[derive(Debug, Default)]
 struct State {
-    told_at: Option<Instant>,
+    written_at: Option<Instant>,
     left_out: u64,
 }
 
@@ -30,13 +30,13 @@ impl LogLimit {
     pub(crate) fn due(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.state);
         if state
-            .told_at
-            .is_some_and(|told| now.saturating_duration_since(told) < self.every)
+            .written_at
+            .is_some_and(|written| now.saturating_duration_since(written) < self.every)
         {
             state.left_out += 1;
             return None;
         }
-        state.told_at = Some(now);
+        state.written_at = Some(now);
         Some(std::mem::take(&mut state.left_out))
     }
 }

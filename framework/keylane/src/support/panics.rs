@@ -15,28 +15,28 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     caught_as(call, |words| cut(words).to_owned())
 }
 
-/// The same, and turns a panic into what `tell` makes of its text, which may have any length.
+/// The same, and turns a panic into what `describe` makes of its text, which may have any length.
 pub(crate) fn caught_as<T, E>(
     call: impl FnOnce() -> T,
-    tell: impl FnOnce(&str) -> E,
+    describe: impl FnOnce(&str) -> E,
 ) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| told(payload, tell))
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| described(payload, describe))
 }
 
 /// The text of a payload, which it drops.
 pub(crate) fn text(payload: Box<dyn Any + Send>) -> String {
-    told(payload, |words| cut(words).to_owned())
+    described(payload, |words| cut(words).to_owned())
 }
 
-fn told<E>(payload: Box<dyn Any + Send>, tell: impl FnOnce(&str) -> E) -> E {
+fn described<E>(payload: Box<dyn Any + Send>, describe: impl FnOnce(&str) -> E) -> E {
     let words = payload.downcast_ref::<&str>().copied();
     let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let told = tell(words.unwrap_or("(no message)"));
+    let described = describe(words.unwrap_or("(no message)"));
     // A payload can be of any type, also of one that panics when it is dropped.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(another);
     }
-    told
+    described
 }
 
 fn cut(text: &str) -> &str {

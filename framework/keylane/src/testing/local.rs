@@ -87,7 +87,7 @@ impl LocalSubscription {
             processor,
             spans: AttemptSpans::new(&config),
         });
-        let topic = config.topics.first().map_or("", String::as_str).into();
+        let origin_topics = config.topics.iter().map(|it| it.as_str().into()).collect();
         let retry_topic = config.retry_topic().map(Arc::from);
         let topics = Arc::new_cyclic(|topics: &Weak<Topics>| {
             let runtime = Arc::new(local_runtime(&config, &control, topics.clone()));
@@ -96,7 +96,7 @@ impl LocalSubscription {
             };
             Topics {
                 config,
-                topic,
+                origin_topics,
                 retry_topic,
                 control,
                 state: Mutex::default(),
@@ -107,13 +107,14 @@ impl LocalSubscription {
         Ok(Self { topics })
     }
 
-    /// Appends a task to the first origin topic, and hands it over. Returns where it is.
+    /// Appends a task to the first origin topic, or to the one that it [names](NewTask::topic), and
+    /// hands it over. Returns where it is.
     ///
     /// # Errors
-    /// The partition is negative, the task names another topic, or a header is named `dt_meta`, has
-    /// no name, or one with NUL. The size is not checked.
+    /// The partition is negative, the task names a topic that is not read, or a header is named
+    /// `dt_meta`, has no name, or one with NUL. The size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
-        let topic = task.topic_among(std::slice::from_ref(&self.topics.topic))?;
+        let topic = task.topic_among(&self.topics.origin_topics)?;
         let record = task.into_record(topic, "test", "test", clock::wall())?;
         Ok(self.topics.append(record))
     }

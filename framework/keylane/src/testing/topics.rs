@@ -21,7 +21,7 @@ use crate::support::lock::lock;
 
 pub(super) struct Topics {
     pub(super) config: Arc<SubscriptionConfig>,
-    pub(super) topic: Arc<str>,
+    pub(super) origin_topics: Vec<Arc<str>>,
     pub(super) retry_topic: Option<Arc<str>>,
     pub(super) control: Arc<Control>,
     pub(super) state: Mutex<State>,
@@ -59,7 +59,7 @@ impl Topics {
             offset: there.next_offset,
         };
         there.next_offset += 1;
-        if (is_retry_topic || origin.topic == self.topic) && !has_stopped {
+        if (is_retry_topic || self.origin_topics.contains(&origin.topic)) && !has_stopped {
             let inbox = there.inbox.get_or_insert_with(|| {
                 let inbox = Arc::new(Inbox::new(u64::from(is_paused), false));
                 self.open(&origin, is_retry_topic, inbox.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::TopicPartition;
 use crate::Moment;
 
-/// One thing to do, before the next is asked for. Partitions are sorted where owners are named,
+/// One thing to do, before the next order is taken. Partitions are sorted where owners are named,
 /// see [`is_among`](super::is_among).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -18,7 +18,7 @@ pub enum Order {
         deadline: Moment,
     },
     /// The same for a shutdown, with all partitions. Marks are taken back at once: a supervisor
-    /// that asks a process to end and then kills it is the most ordinary of deployments.
+    /// that sends SIGTERM and then SIGKILL is an ordinary deployment.
     DrainAll {
         /// All partitions.
         places: Vec<TopicPartition>,
@@ -72,7 +72,7 @@ pub enum Unanswered {
     Shutdown,
 }
 
-/// The answer to all revokes so far.
+/// The answer to all unanswered revokes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// What is given back: all that was revoked, sorted.

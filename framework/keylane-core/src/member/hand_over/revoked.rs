@@ -8,8 +8,8 @@ use super::part::{Part, Patience};
 use super::seen::{Owner, Seen, is_among};
 use crate::Moment;
 
-/// How long the client may take to report which partitions it has lost. It says that there is a
-/// loss first: where a topic was deleted, only the topic's own partitions are lost.
+/// How long the client may take to report which partitions it has lost. It reports first that there
+/// is a loss: where a topic was deleted, only the topic's own partitions are lost.
 pub const LOSS_REPORTED: Duration = Duration::from_millis(100);
 
 /// Of a hand-over. The coordinator's answer usually comes within milliseconds. At most: while a
@@ -61,7 +61,7 @@ pub(super) struct RevokedPlaces {
     presumed_lost: Vec<TopicPartition>,
     began: Moment,
     pub(super) not_before: Moment,
-    /// Since when the client speaks of a loss that no revoke was reported for.
+    /// Since when the client reports a loss without a revoke for it.
     loss_since: Option<Moment>,
     pub(super) part: Part,
     pub(super) stored: bool,
@@ -101,7 +101,7 @@ impl RevokedPlaces {
         is_among(&self.places, owner) && !is_among(&self.lost, owner)
     }
 
-    /// The client speaks of a loss. Where it reports no revoke of what is lost, that is everything.
+    /// The client reports a loss. Where it reports no revoke of the lost partitions, all are lost.
     pub(super) fn look_for_a_loss<O>(&mut self, seen: &Seen<'_, O>) {
         if !seen.lost || !self.lost.is_empty() {
             self.loss_since = None;

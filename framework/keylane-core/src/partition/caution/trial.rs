@@ -15,7 +15,7 @@ pub(super) enum Trial {
 impl<R> Partition<R> {
     /// Whether the next record to start is a suspect, which needs a trial. The caller answers with
     /// [`begin_trial`](Self::begin_trial) when nothing else runs in the process, and keeps it so
-    /// until [`end_trial`](Self::end_trial) says that it is over.
+    /// until [`end_trial`](Self::end_trial) returns that it is over.
     pub fn wants_trial(&self) -> bool {
         self.cautious.trial.is_none() && self.cautious.running.is_empty() && self.could_try()
     }
@@ -26,7 +26,7 @@ impl<R> Partition<R> {
     }
 
     /// Ends the trial where it is of no more use: its record does not run, and the broker has the
-    /// name taken back, which may want one more mark. `true` where there is none now.
+    /// name taken back, which may need one more mark. `true` where there is none now.
     pub fn end_trial(&mut self) -> bool {
         let goes_on = match self.cautious.trial {
             None => return true,

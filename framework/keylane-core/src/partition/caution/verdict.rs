@@ -11,7 +11,7 @@ use crate::retry_policy::Exhausted;
 pub struct Poisoned {
     /// Its offset.
     pub offset: Offset,
-    /// At how many crashes it was named.
+    /// The number of crashes at which it was named.
     pub crashes: u32,
     /// What becomes of it.
     pub fate: PoisonFate,
@@ -22,9 +22,9 @@ pub struct Poisoned {
 pub enum PoisonFate {
     /// It is written to the dead-letter topic, and settled by that.
     DeadLetter,
-    /// It is parked: the policy says so, or there is no dead-letter topic.
+    /// It is parked, by policy, or because there is no dead-letter topic.
     Parked(ParkReason),
-    /// The subscription is to end, as the policy says.
+    /// The subscription is to end, by policy.
     Stop,
 }
 
@@ -66,7 +66,7 @@ impl<R> Partition<R> {
         true
     }
 
-    /// A verdict to be told to the operator. The record's write, if it gets one, comes as any
+    /// A verdict to be reported to the operator. The record's write, if it gets one, comes as any
     /// other.
     pub fn next_poisoned(&mut self) -> Option<Poisoned> {
         self.cautious.verdicts.pop()

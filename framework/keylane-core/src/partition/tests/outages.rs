@@ -294,7 +294,7 @@ fn after_a_total_outage_a_held_record_has_its_whole_retry_time() {
         );
     }
     assert!(was_held > 1 && partition.held_by_guard() == 1);
-    partition.tell_guard(&mut guard, now);
+    partition.report_to_guard(&mut guard, now);
     assert_eq!(guard.state(now).held, 1);
     guard.succeeded(now);
     for delay in [1, 2, 4] {
@@ -415,7 +415,7 @@ fn a_lane_that_succeeds_is_told_with_the_next_news() {
     let ticket = expect_start(&mut partition, 0);
     let _ = partition.succeed(ticket, Success::Done);
     assert!(partition.has_news());
-    partition.tell_guard(&mut guard, at(1));
+    partition.report_to_guard(&mut guard, at(1));
     assert!(!partition.has_news());
     // Four more are one too few: the first is no longer among them.
     for lane in 1..5 {
@@ -468,7 +468,7 @@ fn a_success_through_the_retry_topic_clears_the_lane_that_failed_in_the_origin()
     );
     let ticket = expect_start(&mut topic, 0);
     let _ = topic.succeed(ticket, Success::Done);
-    topic.tell_guard(&mut guard, at(61));
+    topic.report_to_guard(&mut guard, at(61));
     let state = guard.state(at(70));
     assert!(
         state.places.is_empty() && state.total.is_none(),
@@ -487,7 +487,7 @@ fn a_skipped_record_is_a_success() {
     partition.deliver(delivery(0, Some(7)), at(2));
     let ticket = expect_start(&mut partition, 0);
     let _ = partition.succeed(ticket, Success::Skipped);
-    partition.tell_guard(&mut guard, at(2));
+    partition.report_to_guard(&mut guard, at(2));
     assert!(guard.holds_nothing(at(2)));
 }
 
@@ -549,9 +549,9 @@ fn a_success_is_told_with_the_time_that_its_partition_was_told() {
     let ticket = expect_start(&mut partition, 0);
     // Meanwhile others fail, in other partitions.
     let mut guard = total_outage(at(5));
-    partition.tell(at(6));
+    partition.set_now(at(6));
     let _ = partition.succeed(ticket, Success::Done);
-    partition.tell_guard(&mut guard, at(6));
+    partition.report_to_guard(&mut guard, at(6));
     assert!(guard.holds_nothing(at(6)));
 }
 
@@ -591,7 +591,7 @@ fn given_up(sixth_rounds: u32, something_succeeds: bool) -> usize {
                 partition.publish_finished(request.ticket, PublishResult::Acknowledged, 0, at(now));
             (given_up, latest) = (given_up + 1, now);
         }
-        partition.tell_guard(&mut guard, at(now));
+        partition.report_to_guard(&mut guard, at(now));
     }
     assert!(latest < 60 + 600 + 30, "the last one after {latest} s");
     given_up

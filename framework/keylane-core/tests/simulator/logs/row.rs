@@ -11,6 +11,10 @@ pub(super) struct Row {
     pub(super) partition: Partition<usize>,
     /// The client's position.
     pub(super) fetch: i64,
+    /// The lowest offset that was taken in.
+    pub(super) first: i64,
+    /// The log is another one, or has lost what was read of it.
+    pub(super) has_gone_back: bool,
     pub(super) is_paused: bool,
     pub(super) limits: PartitionLimits,
     pub(super) held: bool,

@@ -22,7 +22,7 @@ use crate::violation::{Checked, ensure};
 
 const BATCH: usize = 6;
 /// Of one partition: pending, and settled ahead of the watermark.
-const PAUSE_AT: (u64, u64) = (12, 20);
+const PAUSE_AT: (u64, u64) = (10, 4);
 /// Of all partitions; a record counts as one byte.
 const BYTES: u64 = 20;
 
@@ -34,6 +34,10 @@ pub(super) struct World {
     has_epochs: bool,
     /// Else nothing waits for a mark, and no commit needs an answer.
     has_marks: bool,
+    /// Logs only grow.
+    is_steady: bool,
+    /// The oldest record of a partition takes long.
+    is_slow: bool,
     settings: Arc<PartitionSettings>,
     logs: Vec<Log>,
     /// How often the topic of each was created.
@@ -53,6 +57,8 @@ impl World {
         let mut world = Self {
             has_epochs: random.percent(70),
             has_marks: random.percent(50),
+            is_steady: random.percent(30),
+            is_slow: random.percent(60),
             random,
             fault,
             now: Moment::ORIGIN,
@@ -133,6 +139,8 @@ impl World {
             read: ReadLog::new(start, Reset::Earliest, log, BATCH),
             partition,
             fetch: 0,
+            has_gone_back: false,
+            first: i64::MAX,
             is_paused: false,
             limits: PartitionLimits {
                 records: Budget::new(PAUSE_AT.0, PAUSE_AT.0 / 2),
@@ -162,6 +170,7 @@ impl World {
             68..78 => self.pass(),
             78..86 => self.arrive()?,
             88..90 => self.see(row),
+            90..96 if self.is_steady => self.produce(row),
             90..94 => self.cut(row),
             94 if self.random.percent(50) => self.recreate(row),
             96..98 => self.rows[row].held = !self.rows[row].held,
@@ -188,7 +197,7 @@ impl World {
             let record = LogRecord {
                 offset: 0,
                 identity: self.produced,
-                key: Some(self.random.below(4)),
+                key: Some(self.random.below(8)),
                 due: None,
                 rounds: 0,
                 attempts: 0,
@@ -212,6 +221,7 @@ impl World {
             return;
         }
         log.cut(end);
+        at.has_gone_back |= at.read.next().is_some_and(|next| next.get() > end);
         if at.fetch > end {
             at.fetch = if self.has_epochs { end } else { 0 };
         }
@@ -222,6 +232,7 @@ impl World {
         let log = &mut self.logs[row];
         let committed = std::mem::take(log).committed;
         log.committed = committed;
+        self.rows[row].has_gone_back = true;
     }
 
     /// The brokers say which log is there.
@@ -244,8 +255,7 @@ impl World {
         row.fetch_in(log);
         if self.random.percent(5) && row.read.next().map(Position::get) == Some(row.fetch) {
             let back = self.random.below(BATCH as u64) as i64;
-            let first = row.read.start().map_or(0, Position::get);
-            row.fetch = row.fetch.min(first.max(row.fetch - back));
+            row.fetch = row.fetch.min(row.first.max(row.fetch - back));
         }
         let mut went_back_to: Option<Position> = None;
         let mut batch = Vec::new();
@@ -260,11 +270,14 @@ impl World {
             let first = || Some(Position::new(0));
             match row.read.record(offset, print, self.has_epochs, first) {
                 Arrival::Next | Arrival::PassedOver(_) | Arrival::CutBelowStart { .. } => {
+                    row.first = row.first.min(record.offset);
                     batch.push(record);
                 }
                 Arrival::LeftOut => {}
                 Arrival::WentBack if self.fault == Fault::ReadsOn => batch.push(record),
                 Arrival::WentBack => {
+                    let is_true = row.has_gone_back;
+                    ensure!(is_true, "G7: a repetition is taken for a cut");
                     let to = Position::before(offset);
                     went_back_to = Some(went_back_to.map_or(to, |earlier| earlier.min(to)));
                     batch.clear();
@@ -283,6 +296,9 @@ impl World {
             held_here <= PAUSE_AT.0 as usize + BATCH,
             "G6: {held_here} pending"
         );
+        let ahead = row.partition.settled_ahead();
+        let most = (PAUSE_AT.0 + PAUSE_AT.1) as usize + BATCH;
+        ensure!(ahead <= most, "G6: {ahead} settled ahead");
         let held = |row: &Row| row.inbox.len() + row.partition.pending();
         let all: usize = self.rows.iter().map(held).sum();
         ensure!(all <= BYTES as usize + BATCH, "G6: {all} bytes pending");
@@ -381,6 +397,10 @@ impl World {
             return;
         }
         let place = self.random.index(row.running.len());
+        let is_oldest = row.partition.watermark() == Some(Position::new(row.running[place].1));
+        if is_oldest && self.is_slow && self.random.percent(98) {
+            return;
+        }
         let (ticket, offset, identity) = row.running.swap_remove(place);
         let _ = row.partition.succeed(ticket, Success::Done);
         if log.get(offset).is_some_and(|it| it.identity == identity) {
@@ -417,7 +437,10 @@ impl World {
         let bytes = self.rows.iter().map(Row::pending).sum();
         let _ = self.pauses.begin(bytes, false);
         for row in &mut self.rows {
-            let ahead = row.figures.map_or(0, |figures| figures.ahead);
+            let ahead = match self.fault {
+                Fault::ForgetsWhatIsSettledAhead => 0,
+                _ => row.figures.map_or(0, |figures| figures.ahead),
+            };
             let wish = PauseWish {
                 over_limit: row.limits.update(row.pending(), ahead),
                 held: row.held,

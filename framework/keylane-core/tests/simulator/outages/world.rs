@@ -341,7 +341,7 @@ impl World {
             ));
         }
         if part.partition.has_news() && self.scenario.fault != Fault::TellsNothing {
-            part.partition.tell_guard(&mut self.guards[guard], now);
+            part.partition.report_to_guard(&mut self.guards[guard], now);
         }
         if let Some(deadline) = part
             .partition

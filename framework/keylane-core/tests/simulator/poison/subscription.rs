@@ -133,7 +133,7 @@ impl Subscription {
     /// Its owner is gone, and what it held with it.
     pub(super) fn close(&mut self, log: usize) {
         self.owners.retain(|owner| owner.log != log);
-        let _ = self.client.unassign(log);
+        self.client.unassign(log);
         self.gives_back = None;
     }
 

@@ -6,8 +6,8 @@
 //! CONFIGURATION.md of librdkafka lists it (`C`, `P` or `*`); see [`keys`].
 //!
 //! Three layers, the later one wins: librdkafka's default, keylane's tuned default, the user's
-//! value. What keylane owns is in neither of the last two: a user's value for it is an error that
-//! says why and what to use instead.
+//! value. What keylane owns is in neither of the last two: a user's value for it is an error with
+//! the reason and what to use instead.
 //!
 //! **Invariant:** no error and no log line of this module carries a value of a key that may hold a
 //! secret.
@@ -133,13 +133,13 @@ pub enum ClientConfigError {
     Invalid {
         /// The setting.
         key: String,
-        /// What librdkafka says; without details where the value may be a secret.
+        /// librdkafka's reason; without details where the value may be a secret.
         reason: String,
     },
     /// Settings that do not fit together, or a feature this build of librdkafka lacks.
     #[error("the kafka settings cannot be used together: {reason}")]
     Refused {
-        /// What librdkafka says.
+        /// librdkafka's reason.
         reason: String,
     },
 }
@@ -168,7 +168,7 @@ const CLASSIC_GROUP_DEFAULTS: [(&str, &str); 3] = [
 
 const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("client.id", CLIENT_ID),
-    // What Java clients do: a key goes to the same partition whoever writes it.
+    // What Java clients do: a key goes to the same partition from every producer.
     ("partitioner", "murmur2_random"),
     // Long enough for the election of a new leader (about 11 s), short enough for an answer.
     ("message.timeout.ms", "30000"),
@@ -184,7 +184,7 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     // The least CPU of them, and every client of Kafka reads it. A dead letter with headers is
     // mostly smaller by it than its record was.
     ("compression.codec", "lz4"),
-    // A topic that once refused a write for want of permission stays refused until the next
+    // A topic that once refused a write for lack of permission stays refused until the next
     // refresh: 5 min by default.
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
@@ -264,7 +264,7 @@ pub(crate) fn producer_config(
     Ok(ClientSettings(config))
 }
 
-/// The configuration of a client that asks for metadata and watermarks: no group, and of the
+/// The configuration of a client that queries metadata and watermarks: no group, and of the
 /// pass-through only what concerns every client.
 ///
 /// # Errors
@@ -277,7 +277,7 @@ pub(crate) fn side_client_config(
     let mut config = base(bootstrap_servers);
     config.set("client.id", CLIENT_ID);
     apply(&mut config, &given, Role::Any);
-    // Nobody polls this client, so its statistics would pile up.
+    // This client is not polled, so its statistics would pile up.
     config.remove("statistics.interval.ms");
     Ok(ClientSettings(config))
 }

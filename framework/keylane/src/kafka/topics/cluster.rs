@@ -189,9 +189,9 @@ impl Cluster {
                 Err(error) => error,
             };
             self.pause(deadline);
-            let told = self.client.context();
-            if told.refused() {
-                let cause = told.text().unwrap_or_else(|| reason(&error));
+            let last_error = self.client.context();
+            if last_error.refused() {
+                let cause = last_error.text().unwrap_or_else(|| reason(&error));
                 return Err(TopicError::Refused {
                     bootstrap_servers: self.bootstrap_servers.clone(),
                     cause,
@@ -201,7 +201,7 @@ impl Cluster {
                 return Err(TopicError::Unreachable {
                     bootstrap_servers: self.bootstrap_servers.clone(),
                     waited: deadline.duration_since(started),
-                    cause: told.text().unwrap_or_else(|| reason(&error)),
+                    cause: last_error.text().unwrap_or_else(|| reason(&error)),
                 });
             }
             wait *= 2;

@@ -12,9 +12,9 @@ use crate::config::{BootstrapServers, KafkaSettings};
 use crate::kafka::config::{creation_error, side_client_config};
 use crate::support::error_text::debug_is_display;
 
-/// For some broker to answer at all.
+/// The wait for the first answer of any broker.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the controller to create the topics.
+/// The wait for the controller to create the topics.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(20);
 /// In one call: far beyond what an application sets up.
 const MOST_TOPICS: usize = 1000;
@@ -110,7 +110,8 @@ fn each(topics: &[(String, String)]) -> String {
         .join(", ")
 }
 
-/// Creates the topics that do not exist yet and says of each, in order, which it was.
+/// Creates the topics that do not exist yet, and returns for each, in order, whether it was
+/// created.
 ///
 /// `kafka` are client settings of librdkafka, such as `security.protocol`; those of a subscription
 /// or producer will do. Ends within 40 seconds. An `EmbeddedBroker` creates topics by its own
@@ -193,7 +194,7 @@ fn create(
     let Some(first) = topics.first() else {
         return Ok(Vec::new());
     };
-    // An admin client does not say why it cannot connect; this one does.
+    // An admin client does not report why it cannot connect; this one does.
     let cluster = Cluster::new(config).map_err(|error| CreateTopicsError::Cluster(error.into()))?;
     cluster
         .reach(&first.name, REACH_TIMEOUT)

@@ -17,7 +17,7 @@ use crate::support::without_secrets;
 /// cause, such as a wrong password or a refused connection, is only in a callback or a log line.
 #[derive(Debug, Default)]
 pub(crate) struct LastError {
-    told: Mutex<Option<(Weight, String)>>,
+    worst: Mutex<Option<(Weight, String)>>,
 }
 
 /// Whether a broker ended the connection for reasons of TLS, such as a client certificate that is
@@ -56,15 +56,15 @@ impl LastError {
             .is_some_and(|(weight, _)| *weight == Weight::Security)
     }
 
-    fn tell(&self, weight: Weight, text: &str) {
-        let mut told = self.lock();
-        if told.as_ref().is_none_or(|(earlier, _)| *earlier <= weight) {
-            *told = Some((weight, text.to_owned()));
+    fn note(&self, weight: Weight, text: &str) {
+        let mut worst = self.lock();
+        if worst.as_ref().is_none_or(|(earlier, _)| *earlier <= weight) {
+            *worst = Some((weight, text.to_owned()));
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Weight, String)>> {
-        lock(&self.told)
+        lock(&self.worst)
     }
 }
 
@@ -73,7 +73,7 @@ impl ClientContext for LastError {
         // The caller gets the most specific error, so none of these lines is a warning.
         client_log::log("questions", RDKafkaLogLevel::Debug, facility, message);
         if (level as i32) <= (RDKafkaLogLevel::Error as i32) {
-            self.tell(Weight::Log, &without_secrets(message));
+            self.note(Weight::Log, &without_secrets(message));
         }
     }
 
@@ -89,7 +89,7 @@ impl ClientContext for LastError {
             _ if is_tls_alert(reason) => Weight::Security,
             _ => Weight::Transport,
         };
-        self.tell(weight, &without_secrets(reason));
+        self.note(weight, &without_secrets(reason));
     }
 }
 

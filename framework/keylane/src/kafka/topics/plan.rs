@@ -32,7 +32,7 @@ pub(crate) struct TopicReport {
     /// Not in the way of starting, but worth a log line each.
     pub(crate) warnings: Vec<FewerPartitions>,
     /// Whether there is a broker to ask for topic ids.
-    pub(crate) tells_ids: bool,
+    pub(crate) answers_ids: bool,
 }
 
 /// A retry or dead-letter topic too small to keep the partition number; see
@@ -79,7 +79,7 @@ pub(crate) fn check(
     Ok(TopicReport {
         partitions,
         warnings,
-        tells_ids: cluster.has_controller(),
+        answers_ids: cluster.has_controller(),
     })
 }
 
@@ -301,10 +301,10 @@ mod tests {
     #[test]
     fn brokers_that_refuse_the_connection_are_named_with_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let nobody_listens = listener.local_addr().unwrap().to_string();
+        let closed_port = listener.local_addr().unwrap().to_string();
         drop(listener);
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &nobody_listens);
+        config.set("bootstrap.servers", &closed_port);
         let plan = TopicPlan {
             origins: &["a".to_owned()],
             retry: None,
@@ -315,7 +315,7 @@ mod tests {
         assert!(matches!(error, TopicError::Unreachable { .. }), "{error}");
         let text = error.to_string();
         assert!(
-            text.contains(&nobody_listens) && text.contains("Connection refused"),
+            text.contains(&closed_port) && text.contains("Connection refused"),
             "{text}"
         );
     }

@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn a_partition_is_given_back_when_the_broker_has_its_last_commit_also_at_the_second_try() {
         let broker = broker();
-        // One for the commit that nobody waits for.
+        // One for the commit that is not awaited.
         let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH; 2];
         broker
             .cluster()
@@ -403,12 +403,12 @@ mod tests {
         let (at_once, in_time) = (member.pass(), member.given_back());
         // Before anything can fail: closing would wait for the commits.
         broker.cluster().broker_up(1).unwrap();
-        assert_eq!(at_once, None, "nobody has answered");
+        assert_eq!(at_once, None, "there is no answer yet");
         assert!(in_time.is_some());
     }
 
-    /// The client asks once for each, and one answer ends its wait for both: the first must not be
-    /// forgotten.
+    /// The client requests one answer for each, and one answer ends its wait for both: the first
+    /// must not be lost.
     #[test]
     fn a_second_revoke_before_the_answer_to_the_first_is_answered_together_with_it() {
         let broker = broker();

@@ -62,7 +62,7 @@ impl PollLoop {
                     self.assignment.open(new, self.was_paused);
                 }
                 // Known at once: what is not cannot be paused.
-                self.tell_partitions();
+                self.publish_partitions();
                 self.hand_over.assigned(&places);
             }
             GroupEvent::Revoked {

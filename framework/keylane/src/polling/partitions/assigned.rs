@@ -61,7 +61,7 @@ pub(crate) struct Assigned {
     /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
     pub(crate) stale_end: Option<i64>,
     /// The owner has the log's end.
-    pub(crate) told_log_end: bool,
+    pub(crate) sent_log_end: bool,
     pub(crate) opened_at: Instant,
     pub(crate) owner_watch: OwnerWatch,
     /// Being given back.
@@ -109,7 +109,7 @@ impl Assigned {
             end_offset: None,
             first_batch_at: None,
             stale_end: None,
-            told_log_end: false,
+            sent_log_end: false,
             opened_at: Instant::now(),
             owner_watch: OwnerWatch::default(),
             revoking: false,

@@ -27,7 +27,7 @@ pub(crate) struct Assignment {
     pub(crate) membership: Option<Arc<str>>,
     settings: Arc<PollSettings>,
     open: OwnerFactory,
-    /// Epochs that have ended while somebody still works for them. Bounded: a partition starts
+    /// Epochs that have ended while a task still works for them. Bounded: a partition starts
     /// nothing as long as one of its own is here.
     leaving: Vec<(Arc<str>, i32, Arc<EpochLife>)>,
 }
@@ -74,7 +74,7 @@ impl Assignment {
         let start_under = committed.and_then(|committed| committed.leader_epoch);
         if unclean {
             metrics.poison_suspected(named);
-            tell_of_crash(&topic, new.partition, &evidence);
+            log_crash(&topic, new.partition, &evidence);
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
@@ -119,7 +119,7 @@ impl Assignment {
         assigned.stale_end = new.stale_end;
         assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
         assigned.beginning = new.beginning;
-        // The client was told before the assignment.
+        // The client got the order before the assignment.
         assigned.fetch_paused = new.beginning.is_some();
         if let Some(left) = new.left {
             tracing::warn!(
@@ -132,7 +132,7 @@ impl Assignment {
     }
 
     /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
-    /// re-created. Says which.
+    /// re-created. Returns which.
     pub(crate) fn reopen(
         &mut self,
         client: &Client,
@@ -183,9 +183,9 @@ impl Assignment {
         Ok(due.into_iter().map(|(_, _, next)| next).collect())
     }
 
-    /// Compares what is read with what the brokers say is there. Where a topic was re-created the
-    /// epochs that are about the old one end: what runs may finish within `drain_timeout`, nothing
-    /// else starts. Whether there are any.
+    /// Compares the logs that are read with the brokers' answer. Where a topic was re-created, the
+    /// epochs of the old one end: what runs may finish within `drain_timeout`, nothing else starts.
+    /// Returns whether there are any.
     pub(crate) fn see_logs(&mut self, logs: &Logs, drain_timeout: Duration) -> bool {
         let mut recreated = false;
         for (topic, log) in logs {
@@ -254,7 +254,7 @@ impl Assignment {
         Some(closed)
     }
 
-    /// Earlier epochs of a partition that somebody in this process still works for.
+    /// Earlier epochs of a partition that tasks of this process still work for.
     fn predecessors(&self, topic: &str, partition: i32) -> Vec<Arc<EpochLife>> {
         let same = self
             .leaving
@@ -292,13 +292,13 @@ impl Assignment {
                 None => {}
             }
         }
-        self.tell(client, &pause, true);
-        self.tell(client, &resume, false);
+        self.order(client, &pause, true);
+        self.order(client, &resume, false);
         resume.retain(|&place| !self.partitions[place].fetch_paused);
         resume
     }
 
-    fn tell(&mut self, client: &Client, places: &[usize], paused: bool) {
+    fn order(&mut self, client: &Client, places: &[usize], paused: bool) {
         if places.is_empty() {
             return;
         }
@@ -312,8 +312,7 @@ impl Assignment {
             client.resume(partitions)
         };
         if let Err(error) = answer {
-            // Tried again by the next pass: what the client was told is noted only when it has
-            // taken it.
+            // Tried again by the next pass: the order is noted only when the client has taken it.
             tracing::warn!(%error, paused, "the client refused to pause or resume");
             return;
         }
@@ -351,7 +350,7 @@ fn resume_point(
 }
 
 /// A process that had this partition ended without giving it up.
-fn tell_of_crash(topic: &str, partition: i32, evidence: &Evidence) {
+fn log_crash(topic: &str, partition: i32, evidence: &Evidence) {
     let unclean_starts = evidence.unclean_starts;
     let suspects: Vec<_> = evidence
         .suspects

@@ -1,9 +1,9 @@
-//! Partitions without a position to be read from: where they begin is asked for, committed, and
-//! only then read. And those whose position is to be confirmed: was the log cut below it?
+//! Partitions without a position to be read from: their start is queried, committed, and only then
+//! read. And those whose position is to be confirmed: was the log cut below it?
 //!
-//! [`Beginning`] says what comes next; this carries it out. Fetching is paused from before the
-//! assignment to the end of the way, so nothing starts in the partition. Nothing here waits for a
-//! broker for long.
+//! [`Beginning`] decides what comes next; this carries it out. Fetching is paused from before the
+//! assignment to the last step, so nothing starts in the partition. The waits for a broker are
+//! short.
 
 use std::time::{Duration, Instant};
 
@@ -29,21 +29,21 @@ const SEEK_AGAIN: Duration = Duration::from_millis(5);
 /// The same for what is committed: the question keeps the polling thread, for a tenth of its time
 /// at most.
 const ASK_COMMITTED_AGAIN: Duration = Duration::from_secs(5);
-/// For how long, at first.
+/// How long that is awaited at first.
 const COMMITTED_WITHIN: Duration = Duration::from_millis(500);
-/// Twice as long each time, up to this: a coordinator that always takes longer would never be
-/// heard.
+/// Twice as long each time, up to this: the answers of a coordinator that always takes longer would
+/// never be used.
 const COMMITTED_WITHIN_AT_MOST: Duration = Duration::from_secs(8);
 /// How long the client may take to set positions. It answers at once.
 const SEEK_WITHIN: Duration = Duration::from_millis(500);
 /// When a partition that still has no position is reported, and how often from then on.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
-/// When the questions were asked last, over all partitions.
+/// When the queries were sent last, over all partitions.
 pub(crate) struct Asked {
     range: Option<Instant>,
     committed: Option<Instant>,
-    /// For how long that is asked.
+    /// How long the query is repeated.
     committed_within: Doubling,
     seek: Seek,
     reported: Option<Instant>,
@@ -174,7 +174,8 @@ impl Assigned {
         }
     }
 
-    /// Looks whether the log begins above the next record although none says so: it may be empty.
+    /// Checks whether the log begins above the next record although no record shows it: the log may
+    /// be empty.
     pub(crate) fn look_for_emptied_log(&mut self, range: &CachedRange) {
         let is_reading = !self.fetch_paused
             && self.beginning.is_none()
@@ -208,7 +209,7 @@ impl Assigned {
         self.beginning.as_ref().map(Beginning::step)
     }
 
-    /// Takes in what the log holds, for those who asked for it.
+    /// Takes the log's range, for partitions that wait for it.
     pub(crate) fn look_at_range(&mut self, range: LogRange) {
         self.withheld.answered(range.end);
         // What is pending may still be settled; a new epoch would drop it.
@@ -540,8 +541,8 @@ impl PollLoop {
         }
         self.asked.seek.done(refused == 0);
         self.update_pauses();
-        // A second later health would still say that there is no position.
-        self.tell_partitions();
+        // A second later health would still report that there is no position.
+        self.publish_partitions();
     }
 
     fn report_beginnings(&mut self) {

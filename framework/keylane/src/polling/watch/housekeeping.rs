@@ -16,7 +16,7 @@ use crate::polling::thread::PollLoop;
 use crate::status::{SubscriptionError, TroubleKind};
 
 const SLOW_HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// Metrics that nobody touches fade away.
+/// Some recorders drop metrics without updates.
 const TOUCH: Duration = Duration::from_secs(10);
 
 impl PollLoop {
@@ -37,8 +37,8 @@ impl PollLoop {
             is_news |= partition.set_held(held);
         }
         if is_news {
-            // An earlier pause may have been told: it is over, and this one not in force.
-            self.tell_partitions();
+            // An earlier pause may have been shown: it is over, and this one not in force.
+            self.publish_partitions();
         }
         let began = Instant::now();
         if !self.hand_over.is_under_way() {
@@ -60,10 +60,10 @@ impl PollLoop {
             self.look_at_identities();
             self.control.troubles.end_due();
             self.ask_end_offsets();
-            self.tell_partitions();
+            self.publish_partitions();
             self.metrics
                 .set_assigned_partitions(self.assignment.partitions.len());
-            self.tell_outages();
+            self.publish_outages();
             self.control
                 .given_up
                 .report_left_out(self.control.name(), Instant::now());
@@ -92,8 +92,8 @@ impl PollLoop {
             .wake(resumed.map(|partition| (&*partition.topic, partition.partition)));
     }
 
-    /// Has handle and metrics know how the partitions stand.
-    pub(crate) fn tell_partitions(&mut self) {
+    /// Publishes partition state to the handle and the metrics.
+    pub(crate) fn publish_partitions(&mut self) {
         let common = self.assignment.common(self.is_draining());
         let partitions = &mut self.assignment.partitions;
         status::update(
@@ -107,8 +107,8 @@ impl PollLoop {
 
     /// Begins the new epochs of partitions whose logs have changed.
     pub(crate) fn reopen(&mut self) {
-        // An epoch that nobody ordered to drain would be waited for until the deadline. The next
-        // owner sees the same.
+        // An epoch without an order to drain would be waited for until the deadline. The next owner
+        // finds the same.
         if self.is_draining() {
             return;
         }
@@ -163,7 +163,7 @@ impl PollLoop {
             })
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
-        // On a quiet topic nothing else would tell that the brokers are back.
+        // On a quiet topic nothing else would show that the brokers are back.
         let away = [TroubleKind::Connection, TroubleKind::Authentication];
         let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
         if ask.is_empty() && is_away {
@@ -242,7 +242,7 @@ impl PollLoop {
     }
 
     /// Subscribed topics that may be gone: this member has nothing of them (there may just be more
-    /// members than partitions). Once one was missing, all: nothing else would tell for certain
+    /// members than partitions). Once one was missing, all: nothing else would show for certain
     /// that it is back.
     fn doubtful_topics(&self) -> Vec<Arc<str>> {
         if !self.control.has_joined() || self.is_draining() || self.hand_over.is_under_way() {
@@ -282,8 +282,8 @@ impl PollLoop {
         }
     }
 
-    fn tell_outages(&self) {
-        let (ongoing, held) = self.control.outages.tell(self.control.name());
+    fn publish_outages(&self) {
+        let (ongoing, held) = self.control.outages.report(self.control.name());
         self.metrics.set_outages(|kind| ongoing.contains(&kind));
         self.metrics.set_held_records(held);
     }

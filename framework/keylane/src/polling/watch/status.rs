@@ -22,7 +22,7 @@ pub(crate) fn update(
     for partition in partitions {
         let range = cached.range(&partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
-        partition.tell_log_end(range.end);
+        partition.send_log_end(range.end);
         partition.look_for_an_answer(range.end);
         let status = partition.status(range.end, common, watchdog);
         partition.report_not_due(status.paused_by, &status.snapshot);
@@ -43,12 +43,12 @@ impl Assigned {
         cached.max(self.end_offset)
     }
 
-    fn tell_log_end(&mut self, cached: Option<i64>) {
-        if self.told_log_end || !self.knows_log_end(cached) {
+    fn send_log_end(&mut self, cached: Option<i64>) {
+        if self.sent_log_end || !self.knows_log_end(cached) {
             return;
         }
         if let Some(end) = self.known_end(cached) {
-            self.told_log_end = true;
+            self.sent_log_end = true;
             self.inbox.order(|orders| orders.log_end = Some(end));
         }
     }

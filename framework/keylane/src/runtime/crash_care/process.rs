@@ -1,11 +1,10 @@
 //! What the subscriptions of a process share: its number, and trials.
 //!
-//! When a process dies, every partition it had suspects what it had named. So a suspect runs while
-//! nothing else of keylane's does in the process, whichever subscription it belongs to. Whatever
-//! is not tried holds one permit while it runs, a trial holds all of them. Permits are given in the
-//! order they were asked for, so neither keeps the other waiting for ever. In a process without
-//! trials a partition takes a permit when it becomes busy and gives it back when it is idle, and
-//! pays nothing per record.
+//! When a process dies, every partition it had suspects the records that it had named. So a suspect
+//! runs while nothing else of keylane runs in the process, in any subscription. Other records hold
+//! one permit while they run; a trial holds all of them. Permits are given in the order of the
+//! requests, so neither side waits without end. In a process without trials a partition takes a
+//! permit when it becomes busy and gives it back when it is idle, and pays nothing per record.
 
 use std::hash::BuildHasher;
 use std::pin::Pin;
@@ -77,14 +76,14 @@ async fn trial(permits: &'static Semaphore, patience: Duration) -> Permit {
     Permit::Trial { _all: Err(all) }
 }
 
-/// Asks for a share, which comes through the inbox; to be spawned.
+/// Requests a share, which comes through the inbox; to be spawned.
 pub(crate) async fn request_share(inbox: Arc<Inbox>) {
     if let Some(share) = Share::of(&PROCESS).await {
         inbox.permit(Permit::Share(share));
     }
 }
 
-/// Asks for a trial, which comes through the inbox; to be spawned.
+/// Requests a trial, which comes through the inbox; to be spawned.
 pub(crate) async fn request_trial(inbox: Arc<Inbox>) {
     inbox.permit(trial(&PROCESS, QUIET_PATIENCE).await);
 }

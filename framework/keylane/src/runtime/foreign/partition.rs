@@ -27,7 +27,7 @@ pub(crate) struct Foreign {
     /// A record of another group was delivered in this pass.
     met: bool,
     /// That records are held, and why, is in the status.
-    told: bool,
+    is_noted: bool,
 }
 
 impl Foreign {
@@ -41,7 +41,7 @@ impl Foreign {
             version,
             looked: clock::now(),
             met: false,
-            told: false,
+            is_noted: false,
         }
     }
 
@@ -77,7 +77,7 @@ impl Foreign {
         match owned.core.deliver_ruled(delivery, ruling, now) {
             Delivered::Queued => {
                 if let Ruling::Hold(because) = ruling {
-                    self.tell_held(owned, &record, because);
+                    self.show_held(owned, &record, because);
                 }
             }
             Delivered::Repeated => {
@@ -141,14 +141,14 @@ impl Foreign {
     }
 
     /// The first of the held records stands for all.
-    fn tell_held(&mut self, owned: &OwnedPartition, record: &Record, because: HeldBecause) {
-        if because != HeldBecause::Asking && !self.told {
+    fn show_held(&mut self, owned: &OwnedPartition, record: &Record, because: HeldBecause) {
+        if because != HeldBecause::Asking && !self.is_noted {
             self.note_held(owned, record, because);
         }
     }
 
     fn note_held(&mut self, owned: &OwnedPartition, record: &Record, because: HeldBecause) {
-        self.told = true;
+        self.is_noted = true;
         if let Some(ownership) = &owned.runtime.ownership {
             ownership.note_held(place(owned), Some((record, because)));
         }
@@ -156,7 +156,7 @@ impl Foreign {
 
     /// Nothing is held here, or not by this owner any longer.
     pub(crate) fn forget_held(&mut self, owned: &OwnedPartition) {
-        if !std::mem::take(&mut self.told) {
+        if !std::mem::take(&mut self.is_noted) {
             return;
         }
         if let Some(ownership) = &owned.runtime.ownership {

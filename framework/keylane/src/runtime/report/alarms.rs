@@ -13,14 +13,14 @@ use crate::runtime::pending_record::PendingRecord;
 pub(crate) fn watch(owned: &mut OwnedPartition, attempts: &Attempts, now: Moment) {
     owned.core.watch(now);
     while let Some(alarm) = owned.core.next_alarm() {
-        tell_of(owned, alarm, now);
+        log_alarm(owned, alarm, now);
     }
     if owned.core.may_have_blocker(now) {
         look_for_blocker(owned, attempts, now);
     }
 }
 
-fn tell_of(owned: &OwnedPartition, alarm: Alarm, now: Moment) {
+fn log_alarm(owned: &OwnedPartition, alarm: Alarm, now: Moment) {
     let (topic, partition) = owned.name();
     match alarm {
         Alarm::SlowAttempt {

@@ -18,7 +18,7 @@ use crate::support::clock;
 /// pending records is short.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// Keys published for each measure.
-const TOLD: usize = 10;
+const SHOWN: usize = 10;
 /// A longer plain key is cut.
 const PLAIN_BYTES: usize = 256;
 
@@ -70,7 +70,7 @@ impl KeyCounts {
     }
 
     /// Lets the counts fade, and publishes the highest to the handle at intervals.
-    pub(crate) fn tell(&mut self, owned: &OwnedPartition, now: Moment) {
+    pub(crate) fn publish(&mut self, owned: &OwnedPartition, now: Moment) {
         self.tick(now);
         if now < self.next {
             return;
@@ -88,10 +88,10 @@ impl KeyCounts {
             };
             count(sketch, runtime, now.since(since), &pending.record.record);
         }
-        let by_records = told(&owned.source, &counts.records, |records| records);
+        let by_records = heaviest(&owned.source, &counts.records, |records| records);
         let (by_time, by_waiting) = (
-            told(&owned.source, &time, Duration::from_nanos),
-            told(&owned.source, &waiting, Duration::from_nanos),
+            heaviest(&owned.source, &time, Duration::from_nanos),
+            heaviest(&owned.source, &waiting, Duration::from_nanos),
         );
         owned.progress.set_hot_keys(Arc::new(HotKeys {
             by_records,
@@ -108,17 +108,17 @@ impl KeyCounts {
     }
 }
 
-fn told<A>(
+fn heaviest<A>(
     source: &Source,
     sketch: &KeySketch<KeyName>,
     amount: impl Fn(u64) -> A,
 ) -> Vec<HotKey<A>> {
     let total = sketch.total().max(1) as f64;
-    let tell = |HeavyKey {
-                    name,
-                    at_least,
-                    at_most,
-                }: HeavyKey<&KeyName>| HotKey {
+    let hot_key = |HeavyKey {
+                       name,
+                       at_least,
+                       at_most,
+                   }: HeavyKey<&KeyName>| HotKey {
         topic: source.topic.clone(),
         partition: source.partition,
         key_hash: name.hash,
@@ -127,7 +127,7 @@ fn told<A>(
         at_most: amount(at_most),
         share: at_least as f64 / total,
     };
-    sketch.top(TOLD).into_iter().map(tell).collect()
+    sketch.top(SHOWN).into_iter().map(hot_key).collect()
 }
 
 #[inline]
