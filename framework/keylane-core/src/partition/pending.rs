@@ -549,7 +549,9 @@ impl<R> PendingRecord<R> {
         tries.unavailable = 0;
         match tries.held {
             _ if is_bounded => tries.held_for = tries.held_for + ran_for,
-            Held::No if failed_before => tries.retried_for = tries.retried_for + ran_for,
+            Held::No | Held::Unavailable if failed_before => {
+                tries.retried_for = tries.retried_for + ran_for
+            }
             _ => {}
         }
         match standing {

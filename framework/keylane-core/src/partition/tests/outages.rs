@@ -206,6 +206,30 @@ fn retry_time_that_came_used_up_leaves_three_attempts() {
 }
 
 #[test]
+fn the_time_of_an_attempt_that_fails_by_itself_counts_after_a_wait_for_what_is_unavailable() {
+    let mut partition = by_time(10, None);
+    let (mut now, guard) = (at(0), &mut never_holds());
+    deliver(&mut partition, 0, 7);
+    let failure = Failure::Retryable;
+    for delay in [1, 2] {
+        assert_eq!(
+            attempt(&mut partition, failure, Duration::ZERO, &mut now, guard),
+            waiting(delay * SECOND)
+        );
+    }
+    let away = Failure::Unavailable { retry_after: None };
+    for _ in 0..8 {
+        attempt(&mut partition, away, SECOND, &mut now, guard);
+    }
+    assert_eq!(partition.held_by_guard(), 1);
+    // 3 of its 10 s are used up, and this attempt takes 8.
+    assert_eq!(
+        attempt(&mut partition, failure, 8 * SECOND, &mut now, guard),
+        Verdict::Publishing
+    );
+}
+
+#[test]
 fn what_is_unavailable_burns_neither_attempts_nor_time() {
     let mut partition = by_time(3, None);
     let (mut now, guard) = (at(0), &mut never_holds());
