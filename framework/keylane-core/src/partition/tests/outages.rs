@@ -219,7 +219,8 @@ fn the_time_of_an_attempt_that_fails_by_itself_counts_after_a_wait_for_what_is_u
     }
     let away = Failure::Unavailable { retry_after: None };
     for _ in 0..8 {
-        attempt(&mut partition, away, SECOND, &mut now, guard);
+        let verdict = attempt(&mut partition, away, SECOND, &mut now, guard);
+        assert!(matches!(verdict, Verdict::Waiting { .. }));
     }
     assert_eq!(partition.held_by_guard(), 1);
     // 3 of its 10 s are used up, and this attempt takes 8.
