@@ -29,6 +29,8 @@ use crate::time::Moment;
 pub struct Commits {
     interval: Duration,
     next_at: Moment,
+    /// The commit before was one of the interval.
+    after_interval: bool,
     limit: MetadataLimit,
     marks: Marks,
     ids: CommitIds,
@@ -72,6 +74,7 @@ impl Commits {
     pub fn new(interval: Duration) -> Self {
         Self {
             interval,
+            after_interval: false,
             next_at: Moment::ORIGIN + interval,
             limit: MetadataLimit::default(),
             marks: Marks::default(),
@@ -187,18 +190,32 @@ impl Commits {
         if self.under_way.is_some() || is_last_due {
             return None;
         }
-        if now >= self.next_at && self.choose(table, |due| due != Due::AsMark) {
-            self.next_at = now + self.interval;
-        } else if let Some(marks) = self.marks.next(table, &mut self.ids, now) {
-            let Outgoing { id, rows } = marks;
-            self.rows.clear();
-            self.rows.extend_from_slice(rows);
-            return Some(self.send(id, table));
-        } else if !self.choose(table, |due| due == Due::AtOnce) {
-            return None;
+        // An answer may take longer than the interval: marks have every second turn.
+        let is_marks_turn = std::mem::take(&mut self.after_interval);
+        if is_marks_turn || !self.takes_interval(table, now) {
+            if let Some(marks) = self.marks.next(table, &mut self.ids, now) {
+                let Outgoing { id, rows } = marks;
+                self.rows.clear();
+                self.rows.extend_from_slice(rows);
+                return Some(self.send(id, table));
+            }
+            let is_taken = is_marks_turn && self.takes_interval(table, now);
+            if !is_taken && !self.choose(table, |due| due == Due::AtOnce) {
+                return None;
+            }
         }
         let id = self.ids.next();
         Some(self.send(id, table))
+    }
+
+    /// Chooses what is new of all partitions, if the interval is over.
+    fn takes_interval<R: AsRef<EpochCommits>>(&mut self, table: &[R], now: Moment) -> bool {
+        let is_due = now >= self.next_at && self.choose(table, |due| due != Due::AsMark);
+        if is_due {
+            self.next_at = now + self.interval;
+            self.after_interval = true;
+        }
+        is_due
     }
 
     /// The client did not take a commit. `Some` where starts wait for it; the others are tried
@@ -308,6 +325,11 @@ impl Commits {
         is_last: impl Fn(&R) -> bool,
     ) -> Option<Outgoing<'_>> {
         self.last = None;
+        if self.under_way.is_some() {
+            // Its answer means nothing from now on. What it is about is due once more, of the
+            // partitions that stay too.
+            self.is_over(false, table);
+        }
         let id = self.rest(table, is_last)?;
         Some(Outgoing {
             id,

@@ -174,7 +174,7 @@ impl HandOver {
 
     /// Nothing is drained: the subscription has failed. What has been reported is committed as the
     /// client closes, and a revoke that is unanswered is answered. Where that had begun, the last
-    /// points are stored once more: the failure may have kept the order to from being carried out.
+    /// points are stored once more: the failure may have prevented that.
     pub fn fail(&mut self) {
         self.closing = match self.closing {
             Closing::No | Closing::End => Closing::End,

@@ -15,7 +15,9 @@
 //! ([`Partition::wanted_mark`]) and nothing starts until it is confirmed. In a trial nothing else
 //! runs in the process, whichever partition or subscription it belongs to. So a crash that counts
 //! is the crash of the one record that ran. A trial ends with its record, after
-//! [`SUSPECT_PATIENCE`] at most, and not before the name is taken back.
+//! [`SUSPECT_PATIENCE`] at most, and not before the name is taken back: for [`MARK_PATIENCE`] at
+//! most, as its start waits for its mark. So while a coordinator is away, others wait for twice that
+//! at most. A crash in which the name is still on the broker may count once for its record.
 //!
 //! Records that are named together are a net: whatever ran at the crash is in it, so the next start
 //! has a few suspects to try, for two marks each. To be in the net counts for nothing else, so
@@ -45,8 +47,9 @@ use crate::offset::Offset;
 use crate::time::Moment;
 use trial::Trial;
 
-/// How long a partition that has nothing to be careful about waits for its first mark. The mark is
-/// insurance: while the coordinator is away for longer, work goes on without it.
+/// How long a partition that has nothing to be careful about waits for its first mark, and others
+/// for each mark of a trial. The mark is insurance: while the coordinator is away for longer, work
+/// goes on without it.
 pub const MARK_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a trial lasts at most. A record that has not killed by then is let go and runs on, so
 /// that what waits for the end of the trial waits little longer than this.
@@ -146,6 +149,11 @@ impl Cautious {
             self.version += 1;
         }
         self.confirmed || (!self.is_careful() && now.since(self.asked_at) >= MARK_PATIENCE)
+    }
+
+    /// Whether the latest mark is not on the broker yet.
+    fn is_waiting(&self) -> bool {
+        self.asked.is_some() && !self.confirmed
     }
 
     pub(super) fn settled(&mut self, offset: Offset) {
@@ -261,7 +269,8 @@ impl<R> Partition<R> {
     /// When caution has something to do.
     pub(super) fn caution_deadline(&self) -> Option<Moment> {
         let cautious = &self.cautious;
-        let patience = (cautious.asked.is_some() && !cautious.confirmed && !cautious.is_careful())
+        let has_end = !cautious.is_careful() || cautious.trial.is_some();
+        let patience = (cautious.is_waiting() && has_end)
             .then(|| cautious.asked_at + MARK_PATIENCE)
             .filter(|&moment| moment > self.now);
         let let_go = cautious.alone().map(|alone| alone.since + SUSPECT_PATIENCE);

@@ -217,8 +217,7 @@ impl Context {
             self.new_partitions(consumer, partitions)
         });
         // Where the first position is found later any will do for now: the client need not look for
-        // one. What is committed it looks up all the same, so that it compares later commits with
-        // that.
+        // one. What is committed it looks up all the same.
         let has_no_commit = |new: &&NewPartition| {
             new.left.is_some() || (new.beginning.is_some() && new.committed.is_none())
         };

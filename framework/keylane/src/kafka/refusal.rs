@@ -15,7 +15,11 @@ impl CommitRefused {
     /// What the rules about commits make of it.
     pub(crate) fn refusal(self) -> Refusal {
         match self.0 {
-            Code::OffsetMetadataTooLarge => Refusal::MetadataTooLarge,
+            // The second one is about all partitions of a commit together, which
+            // `max.message.bytes` of `__consumer_offsets` bounds.
+            Code::OffsetMetadataTooLarge | Code::InvalidCommitOffsetSize => {
+                Refusal::MetadataTooLarge
+            }
             Code::RebalanceInProgress => Refusal::Rebalancing,
             Code::IllegalGeneration => Refusal::EarlierGeneration,
             Code::TopicAuthorizationFailed | Code::UnknownTopicOrPartition => Refusal::Topic,

@@ -132,9 +132,12 @@ impl Commits {
         partitions: &mut [Assigned],
         is_given_back: impl Fn(&Assigned) -> bool,
     ) {
+        let now = self.now();
         if let Some(rest) = self.rules.end_last(partitions, is_given_back) {
-            // Refused here it was reported, and nothing is left to be done.
-            let _ = send_last(client, partitions, &rest);
+            // Refused here it was reported. No answer comes, and later commits must not wait for it.
+            if let Err(id) = send_last(client, partitions, &rest) {
+                self.rules.not_sent(id, partitions, now);
+            }
         }
     }
 

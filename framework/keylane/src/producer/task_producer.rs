@@ -130,7 +130,7 @@ impl TaskProducer {
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
     ///
     /// Each task succeeds or fails by itself, with one exception: when a task finds the producer
-    /// full, it and all later ones get [`EnqueueError::Full`]. So what did not fit is the end of
+    /// full, it and all later valid ones get [`EnqueueError::Full`]. So what did not fit is the end of
     /// the batch, and enqueuing it again keeps the order.
     ///
     /// # Examples

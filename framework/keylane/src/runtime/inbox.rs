@@ -76,7 +76,7 @@ pub(super) struct Finished {
     pub(super) ticket: Ticket,
     /// `None` where its future was dropped before it had one.
     pub(super) outcome: Option<AttemptOutcome>,
-    /// The life of the epoch, from its start to its end.
+    /// From the start of the attempt to its end.
     pub(super) elapsed: Duration,
     /// The part of it that a thread spent on it, where the attempt ran apart from the start.
     pub(super) busy: Option<Duration>,
@@ -229,14 +229,20 @@ mod tests {
             if owner_goes_first {
                 late.life().set_over();
             }
-            tokio::spawn(super::super::crash_care::request_trial(late.clone()));
+            tokio::spawn(super::super::crash_care::request_trial(
+                late.clone(),
+                Duration::ZERO,
+            ));
             if !owner_goes_first {
                 late.wait().await;
                 late.life().set_over();
                 late.give_back_permit();
             }
             let next = Arc::new(Inbox::new(0, false));
-            tokio::spawn(super::super::crash_care::request_trial(next.clone()));
+            tokio::spawn(super::super::crash_care::request_trial(
+                next.clone(),
+                Duration::ZERO,
+            ));
             let waited = tokio::time::timeout(Duration::from_secs(30), next.wait()).await;
             assert!(waited.is_ok(), "owner goes first: {owner_goes_first}");
             next.life().set_over();

@@ -281,7 +281,7 @@ impl Owner {
         begin: &impl Fn(Call) -> F,
     ) -> bool {
         let pass_began = clock::now();
-        // A pass lasts a millisecond or so: one look at the wall at is enough.
+        // A pass lasts a millisecond or so: one reading of the time of day is enough.
         let wall_millis = clock::unix_millis();
         let mut at = pass_began;
         for _ in 0..ATTEMPTS_PER_PASS {

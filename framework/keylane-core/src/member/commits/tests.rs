@@ -407,3 +407,50 @@ fn a_last_commit_that_the_client_does_not_take_is_over() {
     let over = commits.step_last(&mut table, is_given_back, at(0));
     assert_eq!(over, LastStep::Over);
 }
+
+#[test]
+fn marks_go_out_although_each_answer_takes_longer_than_the_interval() {
+    let (mut commits, mut table) = after_first_points();
+    table[2].report = Some(CommitPoint {
+        mark: Some(Mark::new(1)),
+        ..running(5)
+    });
+    for (place, now) in [0, 2, 0].into_iter().zip([1_000, 2_000, 3_000]) {
+        table[0].report = Some(point(now));
+        let id = sends(&mut commits, &mut table, at(now as u64), &[place]);
+        let _ = commits.answer(id, Ok(()), &mut table, at(now as u64 + 1_000));
+    }
+}
+
+#[test]
+fn what_was_under_way_of_the_partitions_that_stay_is_due_again_after_a_last_commit_that_is_given_up()
+ {
+    let (mut commits, mut table) = after_first_points();
+    table[0].report = Some(point(6));
+    table[1].report = Some(point(6));
+    let earlier = sends(&mut commits, &mut table, at(1_000), &[0, 1]);
+    (table[1].report, table[1].given_back) = (Some(point(9)), true);
+    commits.last_points(&mut table, report, is_given_back);
+    commits.begin_last(at(1_000));
+    let waits = commits.step_last(&mut table, is_given_back, at(1_000));
+    assert_eq!(waits, LastStep::Wait);
+    let rest = commits.end_last(&mut table, is_given_back).unwrap().id;
+    let _ = commits.answer(earlier, Err(Refusal::Passing), &mut table, at(2_000));
+    let _ = commits.answer(rest, Ok(()), &mut table, at(2_000));
+    table[1].given_back = false;
+    sends(&mut commits, &mut table, at(9_000), &[0]);
+}
+
+#[test]
+fn a_last_commit_without_an_answer_is_sent_once_more() {
+    let (mut commits, mut table) = after_first_points();
+    (table[1].report, table[1].given_back) = (Some(point(9)), true);
+    commits.last_points(&mut table, report, is_given_back);
+    commits.begin_last(at(1_000));
+    let step = commits.step_last(&mut table, is_given_back, at(1_000));
+    assert!(matches!(step, LastStep::Send(_)));
+    assert_eq!(
+        commits.end_last(&mut table, is_given_back).unwrap().rows,
+        [1]
+    );
+}

@@ -1,6 +1,6 @@
 //! Trials: a suspect runs alone in its process.
 
-use super::Named;
+use super::{MARK_PATIENCE, Named};
 use crate::partition::Partition;
 
 /// How far the trial has come that this partition has.
@@ -17,7 +17,10 @@ impl<R> Partition<R> {
     /// [`begin_trial`](Self::begin_trial) when nothing else runs in the process, and keeps it so
     /// until [`end_trial`](Self::end_trial) returns that it is over.
     pub fn wants_trial(&self) -> bool {
-        self.cautious.trial.is_none() && self.cautious.running.is_empty() && self.could_try()
+        let cautious = &self.cautious;
+        // While a mark has no answer, a trial would only keep others from starting.
+        let has_answer = cautious.asked.is_none() || cautious.confirmed;
+        cautious.trial.is_none() && cautious.running.is_empty() && has_answer && self.could_try()
     }
 
     /// Nothing else runs in the process.
@@ -26,11 +29,12 @@ impl<R> Partition<R> {
     }
 
     /// Ends the trial where it is of no more use: its record does not run, and the broker has the
-    /// name taken back, which may need one more mark. `true` where there is none now.
+    /// name taken back, which may need one more mark. `true` where there is none now. Each of its
+    /// two marks is waited for [`MARK_PATIENCE`] at most.
     pub fn end_trial(&mut self) -> bool {
         let goes_on = match self.cautious.trial {
             None => return true,
-            Some(Trial::Begun) => self.could_try(),
+            Some(Trial::Begun) => self.could_try() && !self.has_no_answer(),
             Some(Trial::Started) => !self.cautious.running.is_empty(),
         };
         if goes_on {
@@ -38,11 +42,21 @@ impl<R> Partition<R> {
         }
         // Also where its end was the progress that ends all care: a name that is still on the
         // broker would be suspected at the next partition's crash.
-        if self.cautious.asked.is_some() && !self.cautious.covers(Named::Nobody, self.now) {
+        // The commits of an epoch that has ended name nothing.
+        let is_taken_back = self.cautious.ended
+            || self.cautious.asked.is_none()
+            || self.cautious.covers(Named::Nobody, self.now);
+        if !is_taken_back && !self.has_no_answer() {
             return false;
         }
         self.cautious.trial = None;
         true
+    }
+
+    /// Whether the coordinator has not answered for so long that others do not wait any longer.
+    fn has_no_answer(&self) -> bool {
+        let cautious = &self.cautious;
+        cautious.is_waiting() && self.now.since(cautious.asked_at) >= MARK_PATIENCE
     }
 
     /// Whether a suspect would start in a trial. Without room for it a trial would be of no use.

@@ -390,6 +390,34 @@ fn a_record_that_fails_before_it_kills_is_condemned_all_the_same() {
 }
 
 #[test]
+fn a_trial_waits_for_each_of_its_marks_for_as_long_as_the_first_one_is_waited_for() {
+    let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
+    partition.begin_trial();
+    assert!(partition.next_start().is_none() && !partition.end_trial());
+    assert_eq!(partition.next_deadline(), Some(Moment::new(MARK_PATIENCE)));
+    partition.tick(Moment::new(MARK_PATIENCE - SECOND));
+    assert!(partition.next_start().is_none() && !partition.end_trial());
+    partition.tick(Moment::new(MARK_PATIENCE));
+    assert!(!partition.end_trial(), "its name may be on the broker");
+    partition.tick(Moment::new(2 * MARK_PATIENCE));
+    assert!(partition.end_trial());
+    assert!(!partition.wants_trial() && partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.wants_trial(), "there is an answer again");
+    partition.begin_trial();
+    expect_start(&mut partition, 0);
+}
+
+#[test]
+fn a_trial_ends_with_its_epoch() {
+    let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
+    partition.begin_trial();
+    assert!(partition.next_start().is_none() && !partition.end_trial());
+    partition.end();
+    assert!(partition.end_trial());
+}
+
+#[test]
 fn a_suspect_that_runs_for_long_is_let_go_and_the_trial_is_over() {
     let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
     partition.begin_trial();

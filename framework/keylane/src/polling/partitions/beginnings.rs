@@ -43,7 +43,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Asked {
     range: Option<Instant>,
     committed: Option<Instant>,
-    /// How long the query is repeated.
+    /// How long one query may take.
     committed_within: Doubling,
     seek: Seek,
     reported: Option<Instant>,

@@ -1,11 +1,14 @@
 //! The owner's part in the care after a crash: trials, verdicts, and log lines.
 
+use std::time::{Duration, Instant};
+
 use keylane_core::{Offset, ParkReason, PoisonFate, Poisoned};
 
 use super::process::{Permit, Share, request_share, request_trial};
 use crate::runtime::inbox::Mail;
 use crate::runtime::owned::OwnedPartition;
 use crate::status::SubscriptionError;
+use crate::support::clock;
 
 /// What an owner keeps of it.
 pub(crate) struct CrashCare {
@@ -14,6 +17,9 @@ pub(crate) struct CrashCare {
     /// The permit came through the inbox, and nothing has started with it yet.
     is_new: bool,
     asked: bool,
+    /// When the last trial began, and how long it took.
+    trial_at: Instant,
+    trial_took: Duration,
     /// What the log has said last.
     told_careful: bool,
     told_suspect: Option<Offset>,
@@ -25,6 +31,8 @@ impl CrashCare {
             permit: None,
             is_new: false,
             asked: false,
+            trial_at: clock::now(),
+            trial_took: Duration::ZERO,
             told_careful: is_careful,
             told_suspect: None,
         }
@@ -36,6 +44,7 @@ impl CrashCare {
             self.asked = false;
             if let Permit::Trial { .. } = permit {
                 owned.core.begin_trial();
+                self.trial_at = clock::now();
             }
             (self.permit, self.is_new) = (Some(permit), true);
         }
@@ -46,12 +55,12 @@ impl CrashCare {
             Some(Permit::Share(_)) if owned.core.wants_trial() => true,
             Some(Permit::Share(_)) => owned.core.running() == 0 && !self.is_new,
         };
-        if is_over {
-            self.permit = None;
+        if is_over && let Some(Permit::Trial { .. }) = self.permit.take() {
+            self.trial_took = clock::elapsed(self.trial_at);
         }
         if self.permit.is_none() && !self.asked && owned.core.wants_trial() {
             self.asked = true;
-            owned.spawn(request_trial(owned.inbox.clone()));
+            owned.spawn(request_trial(owned.inbox.clone(), self.trial_took));
         }
     }
 
