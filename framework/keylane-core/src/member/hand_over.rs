@@ -10,19 +10,19 @@
 //!           │ owners have ended,                 │ owners have ended,         │
 //!           │ or not within the grace            │ or not within the grace    │
 //!           ▼                                    ▼                            │
-//!       StoreLast, CommitLast                the hand-over is answered        │
+//!       TakeLast, CommitLast                the hand-over is answered        │
 //!           │                                    │                            │
 //!           ▼                                    ▼                            │
-//!       committing                           StoreLast, CommitLast            │
+//!       committing                           TakeLast, CommitLast            │
 //!           │ it is over, or there was           │                            │
 //!           │ no answer for too long             ▼                            │
 //!           ▼                                committing                       │
-//!       StoreLast, Answer                        │ as beside                  │
+//!       TakeLast, Answer                        │ as beside                  │
 //!                                                ▼                            │
 //!                                            End, and the grace ◄─────────────┘
 //!                                                │
 //!                                                ▼
-//!                                            StoreLast, Answer if one is owed, Close
+//!                                            TakeLast, Answer if one is owed, Close
 //! ```
 //!
 //! * A second revoke before the answer joins the first: one answer is for both, by the first
@@ -245,7 +245,7 @@ impl HandOver {
             }
             if !it.stored {
                 it.stored = true;
-                return Some(Order::StoreLast { places: all(&kept) });
+                return Some(Order::TakeLast { places: all(&kept) });
             }
         }
         if seen.now < it.not_before {
@@ -302,7 +302,7 @@ impl HandOver {
             let lost = self.revoked.as_ref().map_or(&[][..], |it| &it.lost);
             let mut places = all(&Vec::from_iter(seen.owners));
             places.retain(|place| !contains(lost, place));
-            return Some(Order::StoreLast { places });
+            return Some(Order::TakeLast { places });
         }
         if self.closing == Closing::Answer {
             self.closing = Closing::Close;
@@ -328,7 +328,7 @@ fn order<O: Owner>(step: Step, owners: &[&O], whose: Unanswered) -> Option<Order
         Step::GiveUp => Order::ReportRunningOwners {
             places: running(owners),
         },
-        Step::Store => Order::StoreLast {
+        Step::Store => Order::TakeLast {
             places: all(owners),
         },
         Step::Commit => Order::CommitLast {

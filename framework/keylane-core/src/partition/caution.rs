@@ -213,8 +213,7 @@ impl<R> Partition<R> {
     /// before anything more starts. Answered by [`mark_confirmed`](Self::mark_confirmed).
     pub fn wanted_mark(&self) -> Option<Mark> {
         let cautious = &self.cautious;
-        (cautious.asked.is_some() && !cautious.confirmed && !cautious.ended)
-            .then_some(Mark(cautious.number))
+        (cautious.is_waiting() && !cautious.ended).then_some(Mark(cautious.number))
     }
 
     /// Whether something could start if only the broker knew of it; if so, a mark is wanted from

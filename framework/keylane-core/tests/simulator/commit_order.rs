@@ -14,7 +14,7 @@ use keylane_core::member::{
 use keylane_core::{Epoch, Mark, Moment, Position};
 
 use crate::client::Client;
-use crate::number;
+use crate::for_each_seed;
 use crate::random::Random;
 
 const RUNS: u64 = 1_000;
@@ -294,12 +294,9 @@ fn run(seed: u64, fault: Fault) -> Result<(), String> {
 
 #[test]
 fn what_was_reported_last_is_committed_in_whatever_order_commits_arrive() {
-    if let Some(seed) = number("KEYLANE_SIM_SEED") {
-        return run(seed, Fault::None).unwrap_or_else(|broken| panic!("{broken}"));
-    }
-    for seed in 0..number("KEYLANE_SIM_RUNS").unwrap_or(RUNS) {
+    for_each_seed(RUNS, |seed| {
         run(seed, Fault::None).unwrap_or_else(|broken| panic!("{broken}"));
-    }
+    });
 }
 
 fn caught(fault: Fault, guarantee: &str) {

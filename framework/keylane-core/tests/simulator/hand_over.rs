@@ -301,7 +301,7 @@ impl World {
                 }
             }
             Order::Drop { places } => places.iter().map(log_of).for_each(|log| self.lose_now(log)),
-            Order::StoreLast { places } => {
+            Order::TakeLast { places } => {
                 let logs = self.last_ones(member, &places);
                 if self.fault != Fault::CommitsBeforeTheDrain
                     && self.fault != Fault::ForgetsTheLastCommit

@@ -9,7 +9,7 @@
 mod row;
 mod world;
 
-use crate::number;
+use crate::for_each_seed;
 use crate::violation::Checked;
 use world::World;
 
@@ -48,12 +48,9 @@ fn run(seed: u64, fault: Fault) -> Checked<()> {
 
 #[test]
 fn every_record_is_processed_and_what_was_reported_last_is_committed_wherever_the_log_has_gone() {
-    if let Some(seed) = number("KEYLANE_SIM_SEED") {
-        return run(seed, Fault::None).unwrap_or_else(|broken| panic!("{broken}"));
-    }
-    for seed in 0..number("KEYLANE_SIM_RUNS").unwrap_or(RUNS) {
+    for_each_seed(RUNS, |seed| {
         run(seed, Fault::None).unwrap_or_else(|broken| panic!("{broken}"));
-    }
+    });
 }
 
 fn caught(fault: Fault, words: &str) {

@@ -117,6 +117,14 @@ pub(crate) fn number(variable: &str) -> Option<u64> {
     )
 }
 
+/// One run of the seed that the environment names, or that many runs, or as many as it says.
+pub(crate) fn for_each_seed(runs: u64, mut run: impl FnMut(u64)) {
+    if let Some(seed) = number("KEYLANE_SIM_SEED") {
+        return run(seed);
+    }
+    (0..number("KEYLANE_SIM_RUNS").unwrap_or(runs)).for_each(run);
+}
+
 #[test]
 fn every_promise_holds_after_every_step() {
     if let Some(seed) = number("KEYLANE_SIM_SEED") {

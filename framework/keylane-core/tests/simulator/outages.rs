@@ -154,10 +154,7 @@ fn runs() -> u64 {
 }
 
 fn for_each_seed(mut run: impl FnMut(u64, &mut Random)) {
-    if let Some(seed) = crate::number("KEYLANE_SIM_SEED") {
-        return run(seed, &mut Random::new(seed));
-    }
-    (0..runs()).for_each(|seed| run(seed, &mut Random::new(seed)));
+    crate::for_each_seed(DEFAULT_RUNS, |seed| run(seed, &mut Random::new(seed)));
 }
 
 fn no_good_record_is_given_up(scenario: &Scenario, seed: u64) -> Result<Report, String> {

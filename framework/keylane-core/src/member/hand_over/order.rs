@@ -38,7 +38,7 @@ pub enum Order {
     },
     /// The latest commit points of these partitions are their last: they are taken in, without a
     /// mark.
-    StoreLast {
+    TakeLast {
         /// The partitions.
         places: Vec<TopicPartition>,
     },

@@ -278,7 +278,7 @@ impl Model {
                 self.epochs
                     .retain(|_, it| !places.iter().any(|place| place.partition == it.partition));
             }
-            Order::StoreLast { places } => {
+            Order::TakeLast { places } => {
                 for place in &places {
                     assert!(!is_lost(place), "{place} is another's, and stored");
                     self.is_over(place);

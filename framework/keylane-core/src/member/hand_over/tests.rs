@@ -144,7 +144,7 @@ fn report_running_owners(partitions: &[i32]) -> Order {
 }
 
 fn store(partitions: &[i32]) -> Order {
-    Order::StoreLast {
+    Order::TakeLast {
         places: places(partitions),
     }
 }

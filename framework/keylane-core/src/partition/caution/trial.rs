@@ -19,8 +19,10 @@ impl<R> Partition<R> {
     pub fn wants_trial(&self) -> bool {
         let cautious = &self.cautious;
         // While a mark has no answer, a trial would only keep others from starting.
-        let has_answer = cautious.asked.is_none() || cautious.confirmed;
-        cautious.trial.is_none() && cautious.running.is_empty() && has_answer && self.could_try()
+        cautious.trial.is_none()
+            && cautious.running.is_empty()
+            && !cautious.is_waiting()
+            && self.could_try()
     }
 
     /// Nothing else runs in the process.
@@ -53,7 +55,7 @@ impl<R> Partition<R> {
         true
     }
 
-    /// Whether the coordinator has not answered for so long that others do not wait any longer.
+    /// Whether the coordinator has not answered for so long that others no longer wait.
     fn has_no_answer(&self) -> bool {
         let cautious = &self.cautious;
         cautious.is_waiting() && self.now.since(cautious.asked_at) >= MARK_PATIENCE

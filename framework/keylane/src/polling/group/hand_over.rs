@@ -124,7 +124,7 @@ impl HandOver {
                     close(assignment, &places);
                     return Some(News::Dropped(places));
                 }
-                Order::StoreLast { places } => {
+                Order::TakeLast { places } => {
                     let is_last = |assigned: &Assigned| is_among(&places, assigned);
                     commits.take_last(&mut assignment.partitions, is_last);
                 }
