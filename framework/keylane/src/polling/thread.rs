@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batching::Batching;
 use super::commits::Commits;
 use super::failures::panicked;
 use super::group::HandOver;
-use super::partitions::{Asked, Assignment};
+use super::partitions::{Asked, Assignment, Batching};
 use super::settings::{OwnerFactory, PollSettings};
 use super::watch::{DeadLetterTopic, Identities};
 use crate::kafka::{Client, EndOffsets, FailedFetch, Failure, READ_LIMIT, Sign, healthy, trouble};

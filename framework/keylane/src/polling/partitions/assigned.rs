@@ -10,10 +10,10 @@ use keylane_core::member::{
 };
 use keylane_core::{
     Beginning, Budget, EmptiedLog, LeaderEpoch, NotDueEpisode, OwnerWatch, Position, Reset,
-    StartQuestion, StartSigns, Withheld,
+    StartQuestion, StartSigns, Step, Withheld,
 };
 
-use crate::kafka::READ_LIMIT;
+use crate::kafka::{NewPartition, READ_LIMIT};
 use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::record::Record;
 use crate::runtime::{Inbox, Progress};
@@ -156,6 +156,19 @@ impl Assigned {
         }
     }
 
+    /// What the next epoch of this partition begins with.
+    pub(super) fn replacement(&self) -> NewPartition {
+        NewPartition {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            committed: None,
+            log: self.log.id(),
+            left: None,
+            stale_end: self.stale_end,
+            beginning: self.beginning,
+        }
+    }
+
     /// The epoch that is to follow now because the log has changed.
     pub(crate) fn next_epoch(&self) -> Option<NextEpoch> {
         if !self.log.has_changed() {
@@ -167,6 +180,11 @@ impl Assigned {
             revoking: self.revoking,
         };
         self.log.next_epoch(reached, self.now())
+    }
+
+    /// The next step to a first position, where there is one to take.
+    pub(super) fn step(&self) -> Option<Step> {
+        self.beginning.as_ref().map(Beginning::step)
     }
 
     pub(crate) fn pending_records(&self) -> u64 {

@@ -1,17 +1,15 @@
 //! The table of assigned partitions: opening, pausing, giving up.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use keylane_core::member::{
-    EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog, Sighting, TopicPartition,
-};
+use keylane_core::member::{EpochCommits, PauseOrder, PauseWish, Pauses, ReadLog, TopicPartition};
 use keylane_core::{
     Budget, BudgetChange, CommitContent, Epoch, Evidence, MapError, Position, commit_map,
 };
 
 use super::assigned::Assigned;
-use crate::kafka::{Client, ClientError, FailedFetch, Logs, NewPartition, READ_LIMIT, SeekTo};
+use crate::kafka::{Client, FailedFetch, NewPartition, READ_LIMIT, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
@@ -129,82 +127,6 @@ impl Assignment {
             assigned.read_metrics.topic_recreated();
         }
         self.partitions.push(assigned);
-    }
-
-    /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
-    /// re-created. Returns which.
-    pub(crate) fn reopen(
-        &mut self,
-        client: &Client,
-        paused: bool,
-    ) -> Result<Vec<NextEpoch>, ClientError> {
-        let due: Vec<_> = (self.partitions.iter())
-            .filter_map(|p| Some((p.topic.clone(), p.partition, p.next_epoch()?)))
-            .collect();
-        for (topic, partition, next) in &due {
-            let Some(mut old) = self.close_now(topic, *partition) else {
-                continue;
-            };
-            let (to, log, left) = match *next {
-                NextEpoch::From(start) => {
-                    tracing::warn!(
-                        %topic, partition, start = start.get(),
-                        "the log went back: it was cut, or the topic was re-created; reading on from where it is now"
-                    );
-                    old.read_metrics.log_cut();
-                    // The same log, as far as is known.
-                    (SeekTo::Position(start), old.log.id(), None)
-                }
-                NextEpoch::Beginning(log) => {
-                    old.hand_back_deleted();
-                    let left = old.commits.stored().map(|stored| stored.position);
-                    let left = left.or(old.log.start()).unwrap_or(Position::new(0));
-                    (SeekTo::Beginning, Some(log), Some(left))
-                }
-            };
-            client.seek(topic, *partition, to)?;
-            let new = NewPartition {
-                topic: topic.to_string(),
-                partition: *partition,
-                committed: None,
-                log,
-                left,
-                stale_end: None,
-                beginning: None,
-            };
-            self.open(new, paused || old.held);
-            if let Some(new) = self.find(topic, *partition) {
-                new.fetch_paused = old.fetch_paused;
-                if matches!(next, NextEpoch::From(_)) {
-                    new.log.continue_from(&mut old.log);
-                }
-            }
-        }
-        Ok(due.into_iter().map(|(_, _, next)| next).collect())
-    }
-
-    /// Compares the logs that are read with the brokers' answer. Where a topic was re-created, the
-    /// epochs of the old one end: what runs may finish within `drain_timeout`, nothing else starts.
-    /// Returns whether there are any.
-    pub(crate) fn see_logs(&mut self, logs: &Logs, drain_timeout: Duration) -> bool {
-        let mut recreated = false;
-        for (topic, log) in logs {
-            for partition in self.partitions.iter_mut().filter(|p| *p.topic == **topic) {
-                let deadline = partition.now() + drain_timeout;
-                match partition.log.see(*log, partition.revoking, deadline) {
-                    Sighting::Nothing => {}
-                    Sighting::Learned(log) => {
-                        partition.inbox.order(|orders| orders.log = Some(log));
-                    }
-                    Sighting::Recreated => {
-                        partition.drop_batch();
-                        partition.inbox.order(|orders| orders.drain = true);
-                        recreated = true;
-                    }
-                }
-            }
-        }
-        recreated
     }
 
     /// Puts the client's position back to the record that an error was reported for. Without
