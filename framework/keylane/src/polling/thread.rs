@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::commits::Commits;
 use super::failures::panicked;
 use super::group::HandOver;
-use super::partitions::{Asked, Assignment, Batching};
+use super::partitions::{Asked, Assignment};
 use super::settings::{OwnerFactory, PollSettings};
 use super::watch::{DeadLetterTopic, Identities};
 use crate::kafka::{Client, EndOffsets, FailedFetch, Failure, READ_LIMIT, Sign, healthy, trouble};
@@ -38,13 +38,10 @@ pub(crate) struct PollLoop {
     pub(crate) poll_metrics: PollMetrics,
     pub(crate) settings: Arc<PollSettings>,
     pub(crate) assignment: Assignment,
-    pub(crate) batching: Batching,
     pub(crate) end_offsets: EndOffsets,
     /// On the way to first positions.
     pub(crate) asked: Asked,
     pub(crate) dead_letters: DeadLetterTopic,
-    /// The subscription's pause, for the state and for new owners.
-    pub(crate) was_paused: bool,
     pub(crate) last_housekeeping: Instant,
     pub(crate) taken_since_housekeeping: usize,
     pub(crate) last_slow_housekeeping: Instant,
@@ -73,11 +70,9 @@ impl PollLoop {
             poll_metrics: PollMetrics::new(&settings.subscription),
             metrics,
             settings,
-            batching: Batching::default(),
             end_offsets,
             asked: Asked::default(),
             dead_letters,
-            was_paused: false,
             last_housekeeping: Instant::now(),
             taken_since_housekeeping: 0,
             last_slow_housekeeping: Instant::now(),
@@ -127,14 +122,14 @@ impl PollLoop {
         };
         let entered = Instant::now();
         self.control.set_polled(entered);
-        let (batching, table) = (&mut self.batching, &mut self.assignment.partitions);
+        let assignment = &mut self.assignment;
         let troubled = self.control.troubles.any();
         let mut senders = BTreeSet::new();
         let mut read = self.client.read(wait, |message, cached| {
             if troubled {
                 senders.insert(message.broker_id());
             }
-            batching.take(cached, table, message);
+            assignment.take(cached, message);
         });
         let began = Instant::now();
         self.note_reading(began - entered, read.waited);

@@ -34,7 +34,6 @@ impl PollLoop {
     }
 
     fn group_event(&mut self, event: GroupEvent) {
-        self.batching.table_changed();
         match event {
             GroupEvent::Assigned {
                 partitions,
@@ -59,7 +58,7 @@ impl PollLoop {
                         return self.control.fail(recreated(&new.topic));
                     }
                     new.log = new.log.or_else(|| self.identities.known(&new.topic));
-                    self.assignment.open(new, self.was_paused);
+                    self.assignment.open_assigned(new);
                 }
                 // Known at once: what is not cannot be paused.
                 self.publish_partitions();
@@ -107,7 +106,6 @@ impl PollLoop {
             self.hand_over
                 .advance(&self.client, &mut self.assignment, &mut self.commits)
         {
-            self.batching.table_changed();
             match news {
                 News::AllDrain => {
                     self.show_state();
@@ -175,13 +173,7 @@ impl PollLoop {
     /// After the answer to a rebalance: those that stay read on at once.
     pub(crate) fn wake_fetchers(&self) {
         if !self.is_draining() {
-            let reading = self
-                .assignment
-                .partitions
-                .iter()
-                .filter(|partition| !partition.fetch_paused);
-            self.client
-                .wake(reading.map(|partition| (&*partition.topic, partition.partition)));
+            self.assignment.wake_fetchers(&self.client);
         }
     }
 

@@ -155,14 +155,9 @@ impl PollLoop {
             Ok(answers) => {
                 self.asked.committed_within.succeeded();
                 for answer in answers {
-                    self.assignment.committed_is(
-                        &answer.topic,
-                        answer.partition,
-                        answer.committed,
-                        self.was_paused,
-                    );
+                    self.assignment
+                        .committed_is(&answer.topic, answer.partition, answer.committed);
                 }
-                self.batching.table_changed();
             }
             Err(error) => {
                 if error.is_time_out() {
@@ -205,11 +200,7 @@ impl PollLoop {
             })
             .collect();
         for (topic, partition, position) in &known {
-            self.assignment
-                .begin_at(topic, *partition, *position, self.was_paused);
-        }
-        if !known.is_empty() {
-            self.batching.table_changed();
+            self.assignment.begin_at(topic, *partition, *position);
         }
         self.assignment.take_confirmations();
     }

@@ -10,5 +10,4 @@ mod next_epochs;
 
 pub(crate) use assigned::Assigned;
 pub(crate) use assignment::Assignment;
-pub(crate) use batching::Batching;
 pub(crate) use beginnings::Asked;

@@ -13,11 +13,7 @@ use crate::kafka::{Client, ClientError, CommittedPoint, Logs, NewPartition, Seek
 impl Assignment {
     /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
     /// re-created. Returns which.
-    pub(crate) fn reopen(
-        &mut self,
-        client: &Client,
-        paused: bool,
-    ) -> Result<Vec<NextEpoch>, ClientError> {
+    pub(crate) fn reopen(&mut self, client: &Client) -> Result<Vec<NextEpoch>, ClientError> {
         let due: Vec<_> = (self.partitions.iter())
             .filter_map(|p| Some((p.topic.clone(), p.partition, p.next_epoch()?)))
             .collect();
@@ -52,7 +48,7 @@ impl Assignment {
                 stale_end: None,
                 beginning: None,
             };
-            self.open(new, paused || old.held);
+            self.open(new, old.held);
             if let Some(new) = self.find(topic, *partition) {
                 new.fetch_paused = old.fetch_paused;
                 if matches!(next, NextEpoch::From(_)) {
@@ -93,7 +89,6 @@ impl Assignment {
         topic: &str,
         partition: i32,
         committed: Option<CommittedPoint>,
-        paused: bool,
     ) {
         let Some(found) = self
             .find(topic, partition)
@@ -129,18 +124,12 @@ impl Assignment {
         if let Some(beginning) = &mut new.beginning {
             beginning.committed(Some((at.position, at.leader_epoch)));
         }
-        self.replace(&mut old, new, paused);
+        self.replace(&mut old, new);
     }
 
     /// Begins an epoch at a position that was just found. It is committed like a mark, with an
     /// answer.
-    pub(super) fn begin_at(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        position: Position,
-        paused: bool,
-    ) {
+    pub(super) fn begin_at(&mut self, topic: &str, partition: i32, position: Position) {
         if self
             .find(topic, partition)
             .is_none_or(|p| p.pending_records() > 0)
@@ -166,7 +155,7 @@ impl Assignment {
             committed,
             ..old.replacement()
         };
-        self.replace(&mut old, new, paused);
+        self.replace(&mut old, new);
         if let Some(new) = self.find(topic, partition) {
             new.progress.set_commit_point(CommitPoint {
                 position,
@@ -187,9 +176,9 @@ impl Assignment {
     }
 
     /// Opens `new` in place of `old`, which is closed.
-    fn replace(&mut self, old: &mut Assigned, new: NewPartition, paused: bool) {
+    fn replace(&mut self, old: &mut Assigned, new: NewPartition) {
         let (topic, partition) = (old.topic.clone(), old.partition);
-        self.open(new, paused || old.held);
+        self.open(new, old.held);
         if let Some(new) = self.find(&topic, partition) {
             new.fetch_paused = old.fetch_paused;
             new.log.continue_from(&mut old.log);

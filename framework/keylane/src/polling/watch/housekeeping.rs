@@ -24,19 +24,11 @@ impl PollLoop {
         self.last_housekeeping = Instant::now();
         self.taken_since_housekeeping = 0;
         let paused = self.control.is_paused();
-        if paused != self.was_paused {
-            self.was_paused = paused;
+        if paused != self.assignment.paused {
+            self.assignment.paused = paused;
             self.show_state();
         }
-        let mut is_news = false;
-        for partition in &mut self.assignment.partitions {
-            let held = paused
-                || self
-                    .control
-                    .is_partition_paused(&partition.topic, partition.partition);
-            is_news |= partition.set_held(held);
-        }
-        if is_news {
+        if self.assignment.hold(&self.control) {
             // An earlier pause may have been shown: it is over, and this one not in force.
             self.publish_partitions();
         }
@@ -82,14 +74,8 @@ impl PollLoop {
     }
 
     pub(crate) fn update_pauses(&mut self) {
-        let resumed = self
-            .assignment
+        self.assignment
             .update_pauses(&self.client, self.is_draining());
-        let resumed = resumed
-            .into_iter()
-            .map(|place| &self.assignment.partitions[place]);
-        self.client
-            .wake(resumed.map(|partition| (&*partition.topic, partition.partition)));
     }
 
     /// Publishes partition state to the handle and the metrics.
@@ -112,10 +98,9 @@ impl PollLoop {
         if self.is_draining() {
             return;
         }
-        match self.assignment.reopen(&self.client, self.was_paused) {
+        match self.assignment.reopen(&self.client) {
             Ok(begun) if begun.is_empty() => {}
             Ok(begun) => {
-                self.batching.table_changed();
                 if begun.iter().any(|next| matches!(next, NextEpoch::From(_))) {
                     self.identities.hurry();
                 }

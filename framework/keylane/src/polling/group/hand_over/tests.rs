@@ -33,8 +33,8 @@ impl Member {
             ],
         );
         let mut assignment = Assignment::new(Arc::new(settings()), Box::new(drop));
-        assignment.open(new_partition(0), false);
-        assignment.open(new_partition(1), false);
+        assignment.open_assigned(new_partition(0));
+        assignment.open_assigned(new_partition(1));
         end_owner(&assignment, 0);
         let commits = Commits::new(Duration::from_millis(10));
         let mut member = Self {
