@@ -7,6 +7,8 @@
 mod commits;
 mod failures;
 mod group;
+mod housekeeping;
+mod member;
 mod partitions;
 mod settings;
 mod thread;

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use keylane_core::{Doubling, Step};
 
 use super::assigned::Assigned;
+use super::assignment::Assignment;
 use crate::kafka::{PositionToSet, trouble};
 use crate::polling::failures::without_position;
-use crate::polling::thread::PollLoop;
+use crate::polling::member::Member;
+use crate::polling::watch::SideClient;
 
 /// How long after a question the next one follows that has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -32,8 +34,8 @@ const SEEK_WITHIN: Duration = Duration::from_millis(500);
 /// When a partition that still has no position is reported, and how often from then on.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
-/// When the queries were sent last, over all partitions.
-pub(crate) struct Asked {
+/// The way to first positions: when the queries were sent last, over all partitions.
+pub(crate) struct Beginnings {
     range: Option<Instant>,
     committed: Option<Instant>,
     /// How long one query may take.
@@ -42,7 +44,7 @@ pub(crate) struct Asked {
     reported: Option<Instant>,
 }
 
-impl Default for Asked {
+impl Default for Beginnings {
     fn default() -> Self {
         Self {
             range: None,
@@ -88,7 +90,7 @@ impl Seek {
     }
 }
 
-impl Asked {
+impl Beginnings {
     /// New partitions: those are tried at once.
     pub(crate) fn hurry(&mut self) {
         self.seek = Seek::default();
@@ -101,127 +103,91 @@ impl Asked {
         }
         is_due
     }
-}
 
-impl PollLoop {
     /// Takes the next steps of the partitions that have no position yet.
-    pub(crate) fn look_after_beginnings(&mut self) {
-        let is_searching = self
-            .assignment
-            .partitions
-            .iter()
-            .any(|partition| partition.beginning.is_some());
-        if !is_searching || self.is_draining() || self.hand_over.is_under_way() {
+    pub(crate) fn look_after(&mut self, member: &mut Member, side_client: &mut SideClient) {
+        let is_searching = |p: &Assigned| p.beginning.is_some();
+        if !member.assignment.partitions.iter().any(is_searching)
+            || member.is_draining()
+            || member.hand_over.is_under_way()
+        {
             return;
         }
-        if self
-            .assignment
-            .partitions
-            .iter()
-            .any(|p| p.step() == Some(Step::AskCommitted))
-        {
-            self.ask_committed();
+        if at(&member.assignment, Step::AskCommitted).next().is_some() {
+            self.ask_committed(member);
         }
-        if let Some(p) = self
-            .assignment
-            .partitions
-            .iter()
-            .find(|p| p.step() == Some(Step::Fail))
-        {
-            return self.control.fail(without_position(&p.topic, p.partition));
+        if let Some(p) = at(&member.assignment, Step::Fail).next() {
+            return member.control.fail(without_position(&p.topic, p.partition));
         }
-        self.ask_ranges();
-        self.open_beginnings();
-        self.seek_beginnings();
-        self.report_beginnings();
+        self.ask_ranges(member, side_client);
+        open_known(&mut member.assignment);
+        self.seek(member);
+        self.report(&member.assignment);
     }
 
     /// What the assignment could not find out.
-    fn ask_committed(&mut self) {
-        let within = self.asked.committed_within.get();
-        if !Asked::is_due(
-            &mut self.asked.committed,
-            ASK_COMMITTED_AGAIN.max(within * 10),
-        ) {
+    fn ask_committed(&mut self, member: &mut Member) {
+        let within = self.committed_within.get();
+        if !Self::is_due(&mut self.committed, ASK_COMMITTED_AGAIN.max(within * 10)) {
             return;
         }
-        let unknown = self
-            .assignment
-            .partitions
-            .iter()
-            .filter(|p| p.step() == Some(Step::AskCommitted));
+        let unknown = at(&member.assignment, Step::AskCommitted);
         let unknown = unknown.map(|p| (&*p.topic, p.partition));
-        match self.client.committed(unknown, within) {
+        match member.client.committed(unknown, within) {
             Ok(answers) => {
-                self.asked.committed_within.succeeded();
+                self.committed_within.succeeded();
                 for answer in answers {
-                    self.assignment
-                        .committed_is(&answer.topic, answer.partition, answer.committed);
+                    member.assignment.committed_is(
+                        &answer.topic,
+                        answer.partition,
+                        answer.committed,
+                    );
                 }
             }
             Err(error) => {
                 if error.is_time_out() {
-                    self.asked.committed_within.failed();
+                    self.committed_within.failed();
                 } else {
-                    self.asked.committed_within.succeeded();
+                    self.committed_within.succeeded();
                 }
-                trouble::note_committed(&self.control, &self.metrics, &error);
+                trouble::note_committed(&member.control, &member.metrics, &error);
             }
         }
     }
 
-    fn ask_ranges(&mut self) {
-        let is_due = self
-            .assignment
-            .partitions
-            .iter()
-            .any(|p| p.step() == Some(Step::AskRange));
-        if !is_due {
+    fn ask_ranges(&mut self, member: &mut Member, side_client: &mut SideClient) {
+        if at(&member.assignment, Step::AskRange).next().is_none() {
             return;
         }
-        self.take_end_offsets();
-        if Asked::is_due(&mut self.asked.range, ASK_AGAIN) {
-            let unknown = self.assignment.partitions.iter();
+        side_client.take(member);
+        if Self::is_due(&mut self.range, ASK_AGAIN) {
+            let unknown = at(&member.assignment, Step::AskRange);
             // What is pending may still be settled; a new epoch would drop it.
-            let unknown =
-                unknown.filter(|p| p.step() == Some(Step::AskRange) && p.pending_records() == 0);
+            let unknown = unknown.filter(|p| p.pending_records() == 0);
             let ends: Vec<_> = unknown.map(|p| (p.topic.clone(), p.partition)).collect();
             if !ends.is_empty() {
-                self.end_offsets.ask_at_once(ends);
+                side_client.ask_at_once(ends);
             }
         }
-    }
-
-    fn open_beginnings(&mut self) {
-        let known: Vec<_> = (self.assignment.partitions.iter())
-            .filter_map(|p| match p.step() {
-                Some(Step::Commit(position)) => Some((p.topic.to_string(), p.partition, position)),
-                _ => None,
-            })
-            .collect();
-        for (topic, partition, position) in &known {
-            self.assignment.begin_at(topic, *partition, *position);
-        }
-        self.assignment.take_confirmations();
     }
 
     /// How long the next read may wait for records: positions are to be set soon.
-    pub(crate) fn until_next_seek(&self) -> Option<Duration> {
-        let wanted = self
-            .assignment
-            .partitions
-            .iter()
-            .any(|p| matches!(p.step(), Some(Step::Seek(..))));
-        wanted.then(|| self.asked.seek.due_in())
+    pub(crate) fn until_next_seek(&self, assignment: &Assignment) -> Option<Duration> {
+        let is_wanted = |p: &Assigned| matches!(p.step(), Some(Step::Seek(..)));
+        let wanted = assignment.partitions.iter().any(is_wanted);
+        wanted.then(|| self.seek.due_in())
     }
 
     /// Sets all positions that are known in one call: one partition more costs no time.
-    fn seek_beginnings(&mut self) {
-        if self.until_next_seek().is_none_or(|wait| !wait.is_zero()) {
+    fn seek(&mut self, member: &mut Member) {
+        if self
+            .until_next_seek(&member.assignment)
+            .is_none_or(|wait| !wait.is_zero())
+        {
             return;
         }
         let (mut places, mut positions) = (Vec::new(), Vec::new());
-        for (place, partition) in self.assignment.partitions.iter().enumerate() {
+        for (place, partition) in member.assignment.partitions.iter().enumerate() {
             let Some(Step::Seek(position, leader_epoch)) = partition.step() else {
                 continue;
             };
@@ -233,10 +199,10 @@ impl PollLoop {
                 leader_epoch,
             });
         }
-        let answers = self.client.seek_all(&positions, SEEK_WITHIN);
+        let answers = member.client.seek_all(&positions, SEEK_WITHIN);
         let mut refused = 0;
         for ((place, position, epoch), answer) in places.into_iter().zip(answers) {
-            let partition = &mut self.assignment.partitions[place];
+            let partition = &mut member.assignment.partitions[place];
             let (topic, id, position) = (&partition.topic, partition.partition, position.get());
             match answer {
                 None => {
@@ -257,24 +223,18 @@ impl PollLoop {
                 }
             }
         }
-        self.asked.seek.done(refused == 0);
-        self.update_pauses();
+        self.seek.done(refused == 0);
+        member.update_pauses();
         // A second later health would still report that there is no position.
-        self.publish_partitions();
+        member.publish_partitions();
     }
 
-    fn report_beginnings(&mut self) {
-        let searching = || {
-            self.assignment
-                .partitions
-                .iter()
-                .filter(|p| p.beginning.is_some())
-        };
-        let late = searching()
-            .filter(|p| p.searching_since.elapsed() >= REPORT_EVERY)
-            .count();
-        if late > 0 && Asked::is_due(&mut self.asked.reported, REPORT_EVERY) {
-            let first = searching().find(|p| p.searching_since.elapsed() >= REPORT_EVERY);
+    fn report(&mut self, assignment: &Assignment) {
+        let is_late =
+            |p: &&Assigned| p.beginning.is_some() && p.searching_since.elapsed() >= REPORT_EVERY;
+        let late = assignment.partitions.iter().filter(is_late);
+        let (first, late) = (late.clone().next(), late.count());
+        if late > 0 && Self::is_due(&mut self.reported, REPORT_EVERY) {
             let place = first
                 .map(|p| format!("{}-{}", p.topic, p.partition))
                 .unwrap_or_default();
@@ -285,6 +245,26 @@ impl PollLoop {
             );
         }
     }
+}
+
+/// The partitions whose next step is this one.
+fn at(assignment: &Assignment, step: Step) -> impl Iterator<Item = &Assigned> {
+    let is_at = move |p: &&Assigned| p.step() == Some(step);
+    assignment.partitions.iter().filter(is_at)
+}
+
+/// Begins the epochs of the partitions whose position is known.
+fn open_known(assignment: &mut Assignment) {
+    let known: Vec<_> = (assignment.partitions.iter())
+        .filter_map(|p| match p.step() {
+            Some(Step::Commit(position)) => Some((p.topic.clone(), p.partition, position)),
+            _ => None,
+        })
+        .collect();
+    for (topic, partition, position) in known {
+        assignment.begin_at(&topic, partition, position);
+    }
+    assignment.take_confirmations();
 }
 
 #[cfg(test)]

@@ -10,4 +10,4 @@ mod next_epochs;
 
 pub(crate) use assigned::Assigned;
 pub(crate) use assignment::Assignment;
-pub(crate) use beginnings::Asked;
+pub(crate) use beginnings::Beginnings;

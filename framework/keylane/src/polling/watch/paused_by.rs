@@ -17,15 +17,16 @@ pub(crate) struct Common {
     draining: bool,
 }
 
-impl Assignment {
-    pub(crate) fn common(&self, draining: bool) -> Common {
+impl Common {
+    pub(crate) fn of(assignment: &Assignment, draining: bool) -> Self {
         let not_due = |partition: &Assigned| partition.progress.figures().snapshot.not_due_bytes;
+        let partitions = &assignment.partitions;
         let fill = Fill {
-            level: self.partitions.iter().map(Assigned::pending_bytes).sum(),
-            not_due: self.partitions.iter().map(not_due).sum(),
+            level: partitions.iter().map(Assigned::pending_bytes).sum(),
+            not_due: partitions.iter().map(not_due).sum(),
         };
-        Common {
-            bytes: (self.pauses.bytes(), fill),
+        Self {
+            bytes: (assignment.pauses.bytes(), fill),
             draining,
         }
     }

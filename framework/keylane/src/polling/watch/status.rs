@@ -8,23 +8,24 @@ use super::lag::{lag_age, lag_records, workable_age};
 use super::paused_by::Common;
 use crate::config::Watchdog;
 use crate::kafka::Cached;
-use crate::polling::partitions::Assigned;
+use crate::polling::partitions::{Assigned, Assignment};
 use crate::status::{Control, Oldest, PartitionStatus};
 
 /// Measures from the client's own state, without a request to a broker.
 pub(crate) fn update(
     cached: Cached<'_>,
-    partitions: &mut [Assigned],
-    common: &Common,
+    assignment: &mut Assignment,
+    draining: bool,
     control: &Control,
     watchdog: &Watchdog,
 ) {
-    for partition in partitions {
+    let common = Common::of(assignment, draining);
+    for partition in &mut assignment.partitions {
         let range = cached.range(&partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
         partition.send_log_end(range.end);
         partition.look_for_an_answer(range.end);
-        let status = partition.status(range.end, common, watchdog);
+        let status = partition.status(range.end, &common, watchdog);
         partition.report_not_due(status.paused_by, &status.snapshot);
         let paused = (status.paused, Instant::now());
         partition.read_metrics.set_paused(paused.0, paused.1);
