@@ -9,7 +9,7 @@ use keylane_core::member::{
     EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
 };
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, LeaderEpoch, NotDueEpisode, OwnerWatch, Position, Reset,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, Moment, NotDueEpisode, OwnerWatch, Position, Reset,
     StartQuestion, StartSigns, Step, Withheld,
 };
 
@@ -62,7 +62,7 @@ pub(crate) struct Assigned {
     pub(crate) stale_end: Option<i64>,
     /// The owner has the log's end.
     pub(crate) sent_log_end: bool,
-    pub(crate) opened_at: Instant,
+    opened_at: Instant,
     pub(crate) owner_watch: OwnerWatch,
     /// Being given back.
     pub(crate) revoking: bool,
@@ -114,6 +114,10 @@ impl Assigned {
             owner_watch: OwnerWatch::default(),
             revoking: false,
         }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment::new(self.opened_at.elapsed())
     }
 
     /// Hands the batch to the owner.

@@ -5,7 +5,6 @@ mod assigned;
 mod assignment;
 mod batching;
 mod beginnings;
-mod blocked_owner;
 mod next_epochs;
 
 pub(crate) use assigned::Assigned;

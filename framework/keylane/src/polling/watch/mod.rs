@@ -1,5 +1,6 @@
 //! What the polling thread looks after besides records: lag, pauses, topics, brokers.
 
+mod blocked_owner;
 mod dead_letters;
 mod lag;
 mod paused_by;
