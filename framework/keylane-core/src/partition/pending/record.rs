@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::tries::{Held, Tries, Waits};
+use super::tries::{Failed, Held, Tries, Waits};
 use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 use crate::failure::Failure;
 use crate::ledger::Sequence;
@@ -96,17 +96,11 @@ impl<R> PendingRecord<R> {
             && delivery.rounds == 0
             && delivery.attempts == 0
             && delivery.retried_for.is_zero();
-        let came_with = Moment::new(delivery.retried_for);
-        let tries = Tries {
-            retried_for: came_with,
-            came_with,
-            ..Tries::default()
-        };
         let rare = || Rare {
             due,
             rounds: delivery.rounds,
             attempts_before: delivery.attempts,
-            tries,
+            tries: Tries::new(delivery.retried_for),
             ..Rare::default()
         };
         Self {
@@ -223,54 +217,35 @@ impl<R> PendingRecord<R> {
 
     /// What it is held by.
     pub(in crate::partition) fn held(&self) -> Held {
-        self.rare.as_ref().map_or(Held::No, |rare| rare.tries.held)
+        self.tries().map_or(Held::No, Tries::held)
     }
 
     pub(super) fn hold(&mut self, held: Held) {
-        self.rare.get_or_insert_default().tries.held = held;
+        self.tries_mut().hold(held);
     }
 
     /// Its retry time, as it is written into the retry topic.
     pub(in crate::partition) fn retried_for(&self) -> Duration {
-        let of = |tries: Tries| {
-            tries
-                .retried_for
-                .since_origin()
-                .saturating_add(tries.given_back.since_origin())
-        };
-        self.rare
-            .as_ref()
-            .map_or(Duration::ZERO, |rare| of(rare.tries))
+        self.tries().map_or(Duration::ZERO, Tries::retry_time)
     }
 
     /// The class it was judged by the last time, if it has failed before.
     pub(in crate::partition) fn class(&self) -> Option<ErrorClass> {
-        self.rare.as_ref().map(|rare| rare.tries.class)
+        self.tries().map(Tries::class)
     }
 
     /// Where it failed the last time, as far as that is known.
     pub(in crate::partition) fn place(&self) -> Option<Place> {
-        self.rare.as_ref()?.tries.place
+        self.tries()?.place()
     }
 
     pub(in crate::partition) fn tried(&self) -> Tried {
-        let tries = self
-            .rare
-            .as_ref()
-            .map(|rare| rare.tries)
-            .unwrap_or_default();
-        Tried {
-            attempts_here: self.attempts_here.saturating_sub(tries.forgiven),
-            rounds: self.rounds(),
-            retried_for: tries.retried_for.since_origin(),
-            held_for: tries.held_for.since_origin(),
-            unavailable: tries.unavailable,
-            too_large_for_topic: self.is_too_large_for_retry_topic(),
-        }
+        let tries = self.tries().copied().unwrap_or_default();
+        let is_too_large = self.is_too_large_for_retry_topic();
+        tries.tried(self.attempts_here, self.rounds(), is_too_large)
     }
 
-    /// Its attempt has failed: what that adds to its retry time. What it spent in a total outage is
-    /// given back when that is over.
+    /// Its attempt has failed.
     pub(in crate::partition) fn failed(
         &mut self,
         attempt: FailedAttempt,
@@ -279,55 +254,34 @@ impl<R> PendingRecord<R> {
         patience: Duration,
         now: Moment,
     ) {
-        let ran_for = now.since(self.started);
-        let failed_before = self.attempts_here > 1 || self.rounds() > 0;
-        let tries = &mut self.rare.get_or_insert_default().tries;
-        (tries.class, tries.place) = (attempt.class, attempt.place);
-        if matches!(attempt.failure, Failure::Unavailable { .. }) {
-            tries.forgiven = tries.forgiven.saturating_add(1);
-            return;
-        }
-        tries.unavailable = 0;
-        match tries.held {
-            _ if is_bounded => tries.held_for = tries.held_for + ran_for,
-            Held::No | Held::Unavailable if failed_before => {
-                tries.retried_for = tries.retried_for + ran_for
-            }
-            _ => {}
-        }
-        match standing {
-            Standing::Out => tries.was_out = true,
-            Standing::Up | Standing::Doubtful if tries.was_out => {
-                tries.was_out = false;
-                tries.begin_anew(patience);
-            }
-            _ => {}
-        }
+        let failed = Failed {
+            attempt,
+            ran_for: now.since(self.started),
+            is_first: self.attempts_here <= 1 && self.rounds() == 0,
+            is_bounded,
+            standing,
+            patience,
+        };
+        self.tries_mut().failed(failed);
     }
 
     /// What held it is over: its attempts count from 0.
     pub(in crate::partition) fn starts_anew(&mut self, patience: Duration) {
         let attempts = self.attempts_here;
-        let tries = &mut self.rare.get_or_insert_default().tries;
-        // Where the patience is used up, the time stays as it is, which gives the record up soon.
-        // It is not given up at once, because attempts in the outage are no evidence against it.
-        tries.begin_anew(patience);
-        // The attempt that has just failed is the first one.
-        tries.forgiven = attempts.saturating_sub(1);
+        self.tries_mut().start_anew(attempts, patience);
     }
 
     /// It is to wait before its next attempt.
     pub(in crate::partition) fn waits(&mut self, failure: Failure, delay: Duration, wait: Waits) {
-        let tries = &mut self.rare.get_or_insert_default().tries;
-        if matches!(failure, Failure::Unavailable { .. }) {
-            tries.unavailable = tries.unavailable.saturating_add(1);
-            return;
-        }
-        match wait {
-            Waits::Retry => tries.retried_for = tries.retried_for + delay,
-            Waits::Patience => tries.held_for = tries.held_for + delay,
-            Waits::WithoutEnd => {}
-        }
+        self.tries_mut().wait(failure, delay, wait);
+    }
+
+    fn tries(&self) -> Option<&Tries> {
+        self.rare.as_ref().map(|rare| &rare.tries)
+    }
+
+    fn tries_mut(&mut self) -> &mut Tries {
+        &mut self.rare.get_or_insert_default().tries
     }
 
     pub(in crate::partition) fn attempts(&self) -> u32 {

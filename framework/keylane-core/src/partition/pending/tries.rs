@@ -2,32 +2,35 @@
 
 use std::time::Duration;
 
-use crate::failed_attempt::{ErrorClass, Place};
+use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
+use crate::failure::Failure;
+use crate::outage_guard::Standing;
+use crate::retry_policy::Tried;
 use crate::time::Moment;
 
 /// What was tried of a record that has failed.
 #[derive(Clone, Copy)]
 pub(super) struct Tries {
     /// Its retry time.
-    pub(super) retried_for: Moment,
+    retried_for: Moment,
     /// What it was at delivery: an outage gives back no more than what was used up since.
-    pub(super) came_with: Moment,
+    came_with: Moment,
     /// What outages gave back since then. It counts again where the record goes through the retry
     /// topic.
-    pub(super) given_back: Moment,
+    given_back: Moment,
     /// For how long it was held while others succeeded, and what outages gave back.
-    pub(super) held_for: Moment,
+    held_for: Moment,
     /// The class it is judged by.
-    pub(super) class: ErrorClass,
+    class: ErrorClass,
     /// Where it failed.
-    pub(super) place: Option<Place>,
+    place: Option<Place>,
     /// Attempts since its delivery that do not count.
-    pub(super) forgiven: u32,
+    forgiven: u32,
     /// Unavailable attempts in a row.
-    pub(super) unavailable: u32,
-    pub(super) held: Held,
+    unavailable: u32,
+    held: Held,
     /// Its latest attempt failed in a total outage.
-    pub(super) was_out: bool,
+    was_out: bool,
 }
 
 /// What a record is held by, as far as it takes to see how that ends.
@@ -54,16 +57,119 @@ pub(in crate::partition) enum Waits {
     WithoutEnd,
 }
 
+/// An attempt that has failed.
+pub(super) struct Failed {
+    pub(super) attempt: FailedAttempt,
+    pub(super) ran_for: Duration,
+    /// There was none before, here or anywhere.
+    pub(super) is_first: bool,
+    /// It counts as time held.
+    pub(super) is_bounded: bool,
+    pub(super) standing: Standing,
+    pub(super) patience: Duration,
+}
+
 impl Tries {
+    /// Of a record that comes with this retry time.
+    pub(super) fn new(retried_for: Duration) -> Self {
+        let came_with = Moment::new(retried_for);
+        Self {
+            retried_for: came_with,
+            came_with,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn held(&self) -> Held {
+        self.held
+    }
+
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held = held;
+    }
+
+    pub(super) fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    pub(super) fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    /// The retry time, as it is written into the retry topic.
+    pub(super) fn retry_time(&self) -> Duration {
+        let given_back = self.given_back.since_origin();
+        self.retried_for.since_origin().saturating_add(given_back)
+    }
+
+    /// For the retry policy, of a record with so many attempts since its delivery.
+    pub(super) fn tried(&self, attempts: u32, rounds: u32, too_large_for_topic: bool) -> Tried {
+        Tried {
+            attempts_here: attempts.saturating_sub(self.forgiven),
+            rounds,
+            retried_for: self.retried_for.since_origin(),
+            held_for: self.held_for.since_origin(),
+            unavailable: self.unavailable,
+            too_large_for_topic,
+        }
+    }
+
+    /// An attempt has failed: what that adds to the retry time. What it spent in a total outage is
+    /// given back when that is over.
+    pub(super) fn failed(&mut self, failed: Failed) {
+        (self.class, self.place) = (failed.attempt.class, failed.attempt.place);
+        if matches!(failed.attempt.failure, Failure::Unavailable { .. }) {
+            self.forgiven = self.forgiven.saturating_add(1);
+            return;
+        }
+        self.unavailable = 0;
+        match self.held {
+            _ if failed.is_bounded => self.held_for = self.held_for + failed.ran_for,
+            Held::No | Held::Unavailable if !failed.is_first => {
+                self.retried_for = self.retried_for + failed.ran_for;
+            }
+            _ => {}
+        }
+        match failed.standing {
+            Standing::Out => self.was_out = true,
+            Standing::Up | Standing::Doubtful if self.was_out => {
+                self.was_out = false;
+                self.begin_anew(failed.patience);
+            }
+            _ => {}
+        }
+    }
+
+    /// What held the record is over: its attempts count from 0.
+    pub(super) fn start_anew(&mut self, attempts: u32, patience: Duration) {
+        // Where the patience is used up, the time stays as it is, which gives the record up soon.
+        // It is not given up at once, because attempts in the outage are no evidence against it.
+        self.begin_anew(patience);
+        // The attempt that has just failed is the first one.
+        self.forgiven = attempts.saturating_sub(1);
+    }
+
     /// An outage is over: the retry time begins again. The time given back counts as held. So
     /// holding has an end on a topic that is so slow that each gap looks like an outage.
-    pub(super) fn begin_anew(&mut self, patience: Duration) -> bool {
+    fn begin_anew(&mut self, patience: Duration) {
         let left = patience.saturating_sub(self.held_for.since_origin());
         let used = self.retried_for.since(self.came_with).min(left);
         self.held_for = self.held_for + used;
         self.given_back = self.given_back + used;
         self.retried_for = Moment::new(self.retried_for.since_origin().saturating_sub(used));
-        !left.is_zero()
+    }
+
+    /// The record is to wait before its next attempt.
+    pub(super) fn wait(&mut self, failure: Failure, delay: Duration, wait: Waits) {
+        if matches!(failure, Failure::Unavailable { .. }) {
+            self.unavailable = self.unavailable.saturating_add(1);
+            return;
+        }
+        match wait {
+            Waits::Retry => self.retried_for = self.retried_for + delay,
+            Waits::Patience => self.held_for = self.held_for + delay,
+            Waits::WithoutEnd => {}
+        }
     }
 }
 
