@@ -1,15 +1,13 @@
 //! The callbacks of the Kafka client. They run inside `poll`, on the polling thread, and only
 //! report.
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use keylane_core::member::TopicPartition;
 use keylane_core::member::hand_over::{AnsweredBy, LOOK_UP, Revoked};
-use keylane_core::{Beginning, Reset, Resume, commit_map};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -17,21 +15,17 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::committed::{COMMITTED_TIMEOUT, committed};
-use super::events::{CommittedPoint, GroupEvent, NewPartition};
+use super::committed::COMMITTED_TIMEOUT;
+use super::events::{GroupEvent, NewPartition};
 use super::fetch_queue::Forwarding;
 use super::healthy::{Sign, healthy};
 use super::lists::list;
-use super::topic_ids::{Answer, Inquiry, Logs};
+use super::starts::Starts;
 use super::{client_log, native, trouble};
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::status::{Control, SharedLease, SubscriptionError};
 use crate::support::lock::lock;
 use crate::support::panics;
-
-/// How long an assignment waits for the topics' ids. Without them what was committed is believed
-/// for now, and compared later.
-const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The consumer's context: a mailbox for the loop, and the place where errors are noted.
 pub(crate) struct Context {
@@ -45,10 +39,7 @@ pub(crate) struct Context {
     /// nothing.
     owed: Mutex<Option<Vec<TopicPartition>>>,
     eager: AtomicBool,
-    /// Whether topic ids are worth waiting for: there is a controller, and the last query was
-    /// answered.
-    ids_answered: AtomicBool,
-    reset: OnceLock<Reset>,
+    starts: Starts,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
     /// What rebalances have taken of the polling thread's time inside the client.
@@ -60,6 +51,7 @@ impl Context {
         control: Arc<Control>,
         metrics: Arc<SubscriptionMetrics>,
         lease: Arc<SharedLease>,
+        starts: Starts,
     ) -> Self {
         Self {
             control,
@@ -68,8 +60,7 @@ impl Context {
             closing: AtomicBool::new(false),
             owed: Mutex::new(None),
             eager: AtomicBool::new(false),
-            ids_answered: AtomicBool::new(false),
-            reset: OnceLock::new(),
+            starts,
             forwarding: Arc::default(),
             lease,
             rebalance_nanos: AtomicU64::new(0),
@@ -150,22 +141,13 @@ impl Context {
         &self.control
     }
 
+    pub(super) fn starts(&self) -> &Starts {
+        &self.starts
+    }
+
     /// Commits that starts wait for are refused for some time.
     pub(crate) fn note_refused_start(&self, error: RDKafkaErrorCode) {
         trouble::note_commit(&self.control, &KafkaError::ConsumerCommit(error), None);
-    }
-
-    pub(crate) fn set_ids_answered(&self, answered: bool) {
-        self.ids_answered.store(answered, Ordering::Relaxed);
-    }
-
-    /// `auto.offset.reset`, set once.
-    pub(crate) fn set_reset(&self, reset: Reset) {
-        let _ = self.reset.set(reset);
-    }
-
-    fn reset(&self) -> Reset {
-        self.reset.get().copied().unwrap_or_default()
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
@@ -213,8 +195,10 @@ impl Context {
         }
         // Before the assignment: nothing can be committed in between, so map and start position
         // belong together.
+        let in_a_hurry =
+            || self.closing.load(Ordering::Relaxed) || self.control.shutdown_deadline().is_some();
         let assigned = self.lease.during(COMMITTED_TIMEOUT, || {
-            self.new_partitions(consumer, partitions)
+            self.starts.find(consumer, partitions, in_a_hurry)
         });
         // Where the first position is found later any will do for now: the client need not look for
         // one. What is committed it looks up all the same.
@@ -250,106 +234,6 @@ impl Context {
             }),
             Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
         }
-    }
-
-    /// What is known of partitions that are about to be assigned: what was committed, and which
-    /// logs they are now.
-    fn new_partitions(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        partitions: &TopicPartitionList,
-    ) -> Vec<NewPartition> {
-        let new = |element: native::Committed<'_>| NewPartition {
-            topic: element.topic.to_owned(),
-            partition: element.partition,
-            committed: None,
-            log: None,
-            left: None,
-            stale_end: CString::new(element.topic)
-                .ok()
-                .and_then(|topic| native::cached_end_offset(consumer, &topic, element.partition)),
-            beginning: None,
-        };
-        let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
-        if assigned.is_empty() {
-            return assigned;
-        }
-        let inquiry = {
-            let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
-            // Queried before the position, so that it is never compared with an older log than its
-            // own; answered in the meantime.
-            Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
-        };
-        let wait = if self.ids_answered.load(Ordering::Relaxed) {
-            IDENTITY_TIMEOUT
-        } else {
-            Duration::ZERO
-        };
-        let asked = Instant::now();
-        self.add_committed(consumer, &mut assigned);
-        let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
-        self.set_ids_answered(matches!(answer, Answer::Logs(_)));
-        let logs = if let Answer::Logs(logs) = answer {
-            logs
-        } else {
-            Logs::new()
-        };
-        compare_logs(&mut assigned, &logs);
-        for new in &mut assigned {
-            let position = new.committed.as_ref().map(|committed| committed.position);
-            let confirm = position.and_then(|at| Beginning::confirm(at.position, at.leader_epoch));
-            new.beginning = new.beginning.or(confirm);
-        }
-        assigned
-    }
-
-    /// Queries the committed offsets with their metadata. Lists passed to the client are built,
-    /// used and dropped here: one that stays alive keeps the client from closing.
-    fn add_committed(&self, consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
-        let partitions = || {
-            list(
-                assigned
-                    .iter()
-                    .map(|new| (new.topic.as_str(), new.partition)),
-            )
-        };
-        let in_a_hurry =
-            || self.closing.load(Ordering::Relaxed) || self.control.shutdown_deadline().is_some();
-        match committed(consumer, partitions, in_a_hurry) {
-            Ok(answer) => {
-                for element in native::committed(&answer) {
-                    let known = assigned.iter_mut().find(|new| {
-                        new.partition == element.partition && new.topic == element.topic
-                    });
-                    match known {
-                        Some(new) if element.offset >= 0 => {
-                            new.committed = CommittedPoint::of(&element)
-                        }
-                        Some(new) if element.is_refused => {
-                            new.beginning = Some(Beginning::unknown(self.reset()))
-                        }
-                        Some(new) => new.beginning = self.without_commit(),
-                        None => {}
-                    }
-                }
-            }
-            Err(error) => {
-                let unknown = Beginning::unknown(self.reset());
-                assigned
-                    .iter_mut()
-                    .for_each(|new| new.beginning = Some(unknown));
-                tracing::warn!(
-                    %error, partitions = assigned.len(),
-                    "the committed offsets cannot be read; nothing starts in the new partitions until they are known"
-                );
-            }
-        }
-    }
-
-    /// With any other policy than `latest` the client finds the beginning by itself.
-    fn without_commit(&self) -> Option<Beginning> {
-        let reset = self.reset();
-        (reset == Reset::Latest).then(|| Beginning::without_commit(reset))
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
@@ -401,33 +285,6 @@ pub(super) fn is_looked_up(
             native::cached_end_offset(consumer, &topic, place.partition).is_none()
         })
     })
-}
-
-/// Leaves what was committed for another topic of the same name.
-pub(crate) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
-    for new in assigned {
-        let there = logs
-            .iter()
-            .find(|(topic, _)| *topic == new.topic)
-            .map(|(_, log)| *log);
-        let named = new.committed.as_ref().and_then(|committed| {
-            // What cannot be read is reported where the rest of it is used.
-            let text = std::str::from_utf8(&committed.metadata).ok()?;
-            commit_map::decode(committed.position.position, text)
-                .ok()?
-                .log
-        });
-        match Resume::of(named, there) {
-            Resume::Committed(log) => new.log = log,
-            Resume::FromStart(log) => {
-                new.log = Some(log);
-                new.left = new
-                    .committed
-                    .take()
-                    .map(|committed| committed.position.position);
-            }
-        }
-    }
 }
 
 /// A partition that comes back may still be paused from its last time here, and the loop's table
@@ -550,7 +407,8 @@ mod tests {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         let control = Arc::new(Control::new(Duration::ZERO));
         let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
-        let context = Context::new(control, metrics, Arc::new(SharedLease::new()));
+        let lease = Arc::new(SharedLease::new());
+        let context = Context::new(control, metrics, lease, Starts::default());
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", broker.bootstrap_servers())

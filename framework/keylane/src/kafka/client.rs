@@ -310,7 +310,7 @@ impl Client {
         }
         self.topic_ids = None;
         if matches!(answer, Answer::Logs(_)) {
-            self.consumer.context().set_ids_answered(true);
+            self.consumer.context().starts().set_ids_answered(true);
         }
         Some(answer)
     }
@@ -329,6 +329,7 @@ mod testing {
     use std::sync::Arc;
 
     use super::*;
+    use crate::kafka::Starts;
     use crate::metrics::SubscriptionMetrics;
     use crate::status::Control;
     use keylane_embedded_broker::EmbeddedBroker;
@@ -338,7 +339,8 @@ mod testing {
         pub(crate) fn for_tests(broker: &EmbeddedBroker, settings: &[(&str, &str)]) -> Self {
             let control = Arc::new(Control::new(Duration::from_secs(30)));
             let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
-            let context = Context::new(control, metrics, Arc::new(SharedLease::new()));
+            let lease = Arc::new(SharedLease::new());
+            let context = Context::new(control, metrics, lease, Starts::default());
             let mut config = ClientConfig::new();
             config
                 .set("bootstrap.servers", broker.bootstrap_servers())

@@ -9,7 +9,7 @@ use super::error::StartError;
 use super::handle::Subscription;
 use crate::kafka::config::{ConsumerSettings, consumer_config, side_client_config};
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
-use crate::kafka::{Client, Context, EndOffsets};
+use crate::kafka::{Client, Context, EndOffsets, Starts};
 use crate::metrics::SubscriptionMetrics;
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
@@ -126,9 +126,8 @@ fn connect(
         consumer_config.set("auto.offset.reset", "earliest");
     }
     let lease = Arc::new(SharedLease::new());
-    let context = Context::new(control.clone(), metrics.clone(), lease.clone());
-    context.set_ids_answered(report.answers_ids);
-    context.set_reset(settings.reset);
+    let starts = Starts::new(settings.reset, report.answers_ids);
+    let context = Context::new(control.clone(), metrics.clone(), lease.clone(), starts);
     let names: Vec<&str> = settings
         .topics
         .iter()
