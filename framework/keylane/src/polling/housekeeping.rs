@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::thread::PollLoop;
+use super::watch::publish;
 use crate::kafka::READ_LIMIT;
 use crate::metrics::PollSection;
 
@@ -61,7 +62,7 @@ impl PollLoop {
         }
         if member.assignment.hold(&member.control) {
             // An earlier pause may have been shown: it is over, and this one not in force.
-            member.publish_partitions();
+            publish(member);
         }
         let began = Instant::now();
         if !member.hand_over.is_under_way() {
@@ -90,7 +91,7 @@ impl PollLoop {
         self.identities.look_after(member);
         member.control.troubles.end_due();
         self.side_client.look_after(member);
-        member.publish_partitions();
+        publish(member);
         member
             .metrics
             .set_assigned_partitions(member.assignment.partitions.len());

@@ -4,13 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use keylane_core::member::NextEpoch;
-
 use super::commits::Commits;
 use super::group::HandOver;
 use super::partitions::Assignment;
 use super::settings::{OwnerFactory, PollSettings};
-use super::watch::status;
 use crate::kafka::{Client, FailedFetch, Failure, Sign, healthy, trouble};
 use crate::metrics::SubscriptionMetrics;
 use crate::status::{Control, State, SubscriptionError};
@@ -106,15 +103,13 @@ impl Member {
         if self.is_draining() {
             return false;
         }
-        match self.assignment.reopen(&self.client) {
-            Ok(begun) => begun.iter().any(|next| matches!(next, NextEpoch::From(_))),
+        let begun = self.assignment.reopen(&self.client);
+        begun.unwrap_or_else(|error| {
             // Reading on would pass over records.
-            Err(error) => {
-                let error = SubscriptionError::OffsetReset(error.to_string());
-                self.control.fail(error);
-                false
-            }
-        }
+            let error = SubscriptionError::OffsetReset(error.to_string());
+            self.control.fail(error);
+            false
+        })
     }
 
     /// An owner ends only on order, or by a panic, which it reports itself. One that ended
@@ -132,18 +127,6 @@ impl Member {
             );
             self.control.fail(SubscriptionError::Internal(error));
         }
-    }
-
-    /// Publishes partition state to the handle and the metrics.
-    pub(crate) fn publish_partitions(&mut self) {
-        let is_draining = self.is_draining();
-        status::update(
-            self.client.cached(),
-            &mut self.assignment,
-            is_draining,
-            &self.control,
-            &self.settings.watchdog,
-        );
     }
 
     pub(crate) fn show_state(&self) {

@@ -90,22 +90,15 @@ impl Runtime {
         metrics: Arc<SubscriptionMetrics>,
         surroundings: Surroundings,
     ) -> Self {
-        let Surroundings {
-            writer,
-            retry_topic,
-            dead_letter_topic,
-            side_config,
-            lease,
-            observer,
-        } = surroundings;
         let origin_of_time = control.outages.origin_of_time();
-        let ownership = config.retry.topic.as_ref().zip(retry_topic.as_ref());
+        let target = surroundings.retry_topic.as_ref();
+        let ownership = config.retry.topic.as_ref().zip(target);
         let ownership = ownership.map(|(settings, target)| {
             RetryOwnership::new(
                 config,
                 settings,
                 target,
-                side_config.clone(),
+                surroundings.side_config.clone(),
                 control.clone(),
                 origin_of_time,
             )
@@ -119,17 +112,17 @@ impl Runtime {
             outages: control.outages.clone(),
             plain_keys: config.hot_keys.plain_keys,
             lane_hash: RandomState::default(),
-            writer,
-            retry_topic,
+            writer: surroundings.writer,
+            retry_topic: surroundings.retry_topic,
             ownership,
-            dead_letter_topic,
-            side_config,
+            dead_letter_topic: surroundings.dead_letter_topic,
+            side_config: surroundings.side_config,
             failed_writes: LogLimit::every(FAILED_WRITES_EVERY),
-            lease,
+            lease: surroundings.lease,
             control,
             metrics,
             origin_of_time,
-            observer,
+            observer: surroundings.observer,
         }
     }
 

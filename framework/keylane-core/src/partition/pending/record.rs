@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::tries::{Failed, Held, Tries, Waits};
+use super::tries::{Held, Tries, Waits};
 use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 use crate::failure::Failure;
 use crate::ledger::Sequence;
@@ -254,15 +254,15 @@ impl<R> PendingRecord<R> {
         patience: Duration,
         now: Moment,
     ) {
-        let failed = Failed {
-            attempt,
-            ran_for: now.since(self.started),
-            is_first: self.attempts_here <= 1 && self.rounds() == 0,
-            is_bounded,
-            standing,
-            patience,
+        let failed_before = self.attempts_here > 1 || self.rounds() > 0;
+        let taken_from = match self.held() {
+            _ if is_bounded => Waits::Patience,
+            Held::No | Held::Unavailable if failed_before => Waits::Retry,
+            _ => Waits::WithoutEnd,
         };
-        self.tries_mut().failed(failed);
+        let ran_for = now.since(self.started);
+        self.tries_mut()
+            .failed(attempt, ran_for, taken_from, standing, patience);
     }
 
     /// What held it is over: its attempts count from 0.

@@ -46,7 +46,7 @@ pub(in crate::partition) enum Held {
     Unavailable,
 }
 
-/// What a wait is taken from.
+/// What time is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::partition) enum Waits {
     /// The retry time.
@@ -55,18 +55,6 @@ pub(in crate::partition) enum Waits {
     Patience,
     /// Nothing.
     WithoutEnd,
-}
-
-/// An attempt that has failed.
-pub(super) struct Failed {
-    pub(super) attempt: FailedAttempt,
-    pub(super) ran_for: Duration,
-    /// There was none before, here or anywhere.
-    pub(super) is_first: bool,
-    /// It counts as time held.
-    pub(super) is_bounded: bool,
-    pub(super) standing: Standing,
-    pub(super) patience: Duration,
 }
 
 impl Tries {
@@ -114,27 +102,28 @@ impl Tries {
         }
     }
 
-    /// An attempt has failed: what that adds to the retry time. What it spent in a total outage is
-    /// given back when that is over.
-    pub(super) fn failed(&mut self, failed: Failed) {
-        (self.class, self.place) = (failed.attempt.class, failed.attempt.place);
-        if matches!(failed.attempt.failure, Failure::Unavailable { .. }) {
+    /// An attempt has failed that ran for so long: what that adds to the retry time. What it spent
+    /// in a total outage is given back when that is over.
+    pub(super) fn failed(
+        &mut self,
+        attempt: FailedAttempt,
+        ran_for: Duration,
+        taken_from: Waits,
+        standing: Standing,
+        patience: Duration,
+    ) {
+        (self.class, self.place) = (attempt.class, attempt.place);
+        if matches!(attempt.failure, Failure::Unavailable { .. }) {
             self.forgiven = self.forgiven.saturating_add(1);
             return;
         }
         self.unavailable = 0;
-        match self.held {
-            _ if failed.is_bounded => self.held_for = self.held_for + failed.ran_for,
-            Held::No | Held::Unavailable if !failed.is_first => {
-                self.retried_for = self.retried_for + failed.ran_for;
-            }
-            _ => {}
-        }
-        match failed.standing {
+        self.spend(ran_for, taken_from);
+        match standing {
             Standing::Out => self.was_out = true,
             Standing::Up | Standing::Doubtful if self.was_out => {
                 self.was_out = false;
-                self.begin_anew(failed.patience);
+                self.begin_anew(patience);
             }
             _ => {}
         }
@@ -165,9 +154,13 @@ impl Tries {
             self.unavailable = self.unavailable.saturating_add(1);
             return;
         }
-        match wait {
-            Waits::Retry => self.retried_for = self.retried_for + delay,
-            Waits::Patience => self.held_for = self.held_for + delay,
+        self.spend(delay, wait);
+    }
+
+    fn spend(&mut self, time: Duration, from: Waits) {
+        match from {
+            Waits::Retry => self.retried_for = self.retried_for + time,
+            Waits::Patience => self.held_for = self.held_for + time,
             Waits::WithoutEnd => {}
         }
     }

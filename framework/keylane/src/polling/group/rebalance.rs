@@ -9,7 +9,7 @@ use crate::kafka::{ClientError, GroupEvent, Sign, healthy};
 use crate::metrics::{DrainResult, Rebalance};
 use crate::polling::failures::recreated;
 use crate::polling::member::Member;
-use crate::polling::watch::Identities;
+use crate::polling::watch::{Identities, publish};
 use crate::status::SubscriptionError;
 
 /// Whether this member has an assignment, and what became of its partitions.
@@ -47,7 +47,7 @@ impl Group {
                     member.assignment.open_assigned(new);
                 }
                 // Known at once: what is not cannot be paused.
-                member.publish_partitions();
+                publish(member);
                 member.hand_over.assigned(&places);
             }
             GroupEvent::Revoked {

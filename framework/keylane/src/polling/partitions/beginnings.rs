@@ -14,7 +14,7 @@ use super::assignment::Assignment;
 use crate::kafka::{PositionToSet, trouble};
 use crate::polling::failures::without_position;
 use crate::polling::member::Member;
-use crate::polling::watch::SideClient;
+use crate::polling::watch::{SideClient, publish};
 
 /// How long after a question the next one follows that has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -226,7 +226,7 @@ impl Beginnings {
         self.seek.done(refused == 0);
         member.update_pauses();
         // A second later health would still report that there is no position.
-        member.publish_partitions();
+        publish(member);
     }
 
     fn report(&mut self, assignment: &Assignment) {

@@ -12,8 +12,8 @@ use crate::kafka::{Client, ClientError, CommittedPoint, Logs, NewPartition, Seek
 
 impl Assignment {
     /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
-    /// re-created. Returns which.
-    pub(crate) fn reopen(&mut self, client: &Client) -> Result<Vec<NextEpoch>, ClientError> {
+    /// re-created. Returns whether one was cut.
+    pub(crate) fn reopen(&mut self, client: &Client) -> Result<bool, ClientError> {
         let due: Vec<_> = (self.partitions.iter())
             .filter_map(|p| Some((p.topic.clone(), p.partition, p.next_epoch()?)))
             .collect();
@@ -40,13 +40,11 @@ impl Assignment {
             };
             client.seek(topic, *partition, to)?;
             let new = NewPartition {
-                topic: topic.to_string(),
-                partition: *partition,
-                committed: None,
                 log,
                 left,
                 stale_end: None,
                 beginning: None,
+                ..old.replacement()
             };
             self.open(new, old.held);
             if let Some(new) = self.find(topic, *partition) {
@@ -56,7 +54,9 @@ impl Assignment {
                 }
             }
         }
-        Ok(due.into_iter().map(|(_, _, next)| next).collect())
+        Ok(due
+            .iter()
+            .any(|(_, _, next)| matches!(next, NextEpoch::From(_))))
     }
 
     /// Compares the logs that are read with the brokers' answer. Where a topic was re-created, the

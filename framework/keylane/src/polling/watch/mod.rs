@@ -5,8 +5,9 @@ mod dead_letters;
 mod lag;
 mod paused_by;
 mod side_client;
-pub(super) mod status;
+mod status;
 mod topic_ids;
 
 pub(crate) use side_client::SideClient;
+pub(crate) use status::publish;
 pub(crate) use topic_ids::Identities;

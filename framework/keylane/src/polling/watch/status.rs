@@ -8,21 +8,20 @@ use super::blocked_owner;
 use super::lag::{lag_age, lag_records, look_for_withheld, workable_age};
 use super::paused_by::{Common, paused_by, report_not_due};
 use crate::config::Watchdog;
-use crate::kafka::Cached;
-use crate::polling::partitions::{Assigned, Assignment};
-use crate::status::{Control, Oldest, PartitionStatus};
+use crate::polling::member::Member;
+use crate::polling::partitions::Assigned;
+use crate::status::{Oldest, PartitionStatus};
 
-/// Measures from the client's own state, without a request to a broker.
-pub(crate) fn update(
-    cached: Cached<'_>,
-    assignment: &mut Assignment,
-    draining: bool,
-    control: &Control,
-    watchdog: &Watchdog,
-) {
-    let common = Common::of(assignment, draining);
-    for partition in &mut assignment.partitions {
-        let range = cached.range(&partition.topic_c, partition.partition);
+/// Publishes the state of each partition to the handle and the metrics. Measures from the client's
+/// own state, without a request to a broker.
+pub(crate) fn publish(member: &mut Member) {
+    let common = Common::of(&member.assignment, member.is_draining());
+    let (control, watchdog) = (&member.control, &member.settings.watchdog);
+    for partition in &mut member.assignment.partitions {
+        let range = member
+            .client
+            .cached()
+            .range(&partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
         send_log_end(partition, range.end);
         partition.look_for_an_answer(range.end);

@@ -1,11 +1,11 @@
 //! Looking, now and then, whether the topics are still the ones that are read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use keylane_core::{LogId, Reset};
 
-use crate::kafka::{Answer, Client, Logs};
+use crate::kafka::{Answer, Logs};
 use crate::polling::failures::recreated;
 use crate::polling::member::Member;
 
@@ -26,60 +26,24 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// Looks whether the topics are still the ones that are read.
+    /// Takes in an answer, if one has come, and queries the topics, if it is time to. Never waits.
     pub(crate) fn look_after(&mut self, member: &mut Member) {
-        let logs = self.take(&mut member.client).unwrap_or_default();
-        if !member.is_draining()
-            && member
-                .assignment
-                .see_logs(&logs, member.settings.drain_timeout)
-            && member.settings.reset == Reset::Error
-        {
-            let topic = member
-                .assignment
-                .partitions
-                .iter()
-                .find(|p| p.log.is_recreated())
-                .map(|p| p.topic.clone());
-            member.control.fail(recreated(&topic.unwrap_or_default()));
+        if let Some(Answer::Logs(logs)) = member.client.take_topic_ids() {
+            self.known.extend(logs.iter().cloned());
+            compare(member, &logs);
         }
-        let doubtful = member
-            .assignment
-            .partitions
-            .iter()
-            .any(|p| p.log.is_doubtful());
-        let topics = member.assignment.partitions.iter().map(|p| &*p.topic);
-        self.ask(&mut member.client, topics, doubtful);
-    }
-
-    /// Takes in an answer, if one has come. Never waits.
-    fn take(&mut self, client: &mut Client) -> Option<Logs> {
-        let Some(Answer::Logs(logs)) = client.take_topic_ids() else {
-            return None;
+        let partitions = &member.assignment.partitions;
+        let pause = match partitions.iter().any(|p| p.log.is_doubtful()) {
+            true => CONFIRM_AFTER,
+            false => ASK_EVERY,
         };
-        self.known.extend(logs.iter().cloned());
-        Some(logs)
-    }
-
-    /// Queries `topics`, if it is time to. `doubtful`: an answer is to be confirmed.
-    fn ask<'a>(
-        &mut self,
-        client: &mut Client,
-        topics: impl Iterator<Item = &'a str>,
-        doubtful: bool,
-    ) {
-        let pause = if doubtful { CONFIRM_AFTER } else { ASK_EVERY };
-        if client.is_asking_topic_ids() || self.asked.is_some_and(|asked| asked.elapsed() < pause) {
-            return;
+        let is_due = self.asked.is_none_or(|asked| asked.elapsed() >= pause);
+        let topics: BTreeSet<_> = partitions.iter().map(|p| &*p.topic).collect();
+        if !topics.is_empty() && is_due && !member.client.is_asking_topic_ids() {
+            self.asked = Some(Instant::now());
+            let topics = Vec::from_iter(topics);
+            member.client.ask_topic_ids(&topics, ANSWER_WITHIN);
         }
-        let mut topics: Vec<_> = topics.collect();
-        topics.sort_unstable();
-        topics.dedup();
-        if topics.is_empty() {
-            return;
-        }
-        self.asked = Some(Instant::now());
-        client.ask_topic_ids(&topics, ANSWER_WITHIN);
     }
 
     /// Something indicates another topic: it is queried at the next opportunity.
@@ -90,5 +54,18 @@ impl Identities {
     /// What was answered last.
     pub(crate) fn known(&self, topic: &str) -> Option<LogId> {
         self.known.get(topic).copied()
+    }
+}
+
+/// Looks whether the topics are still the ones that are read.
+fn compare(member: &mut Member, logs: &Logs) {
+    let drain_timeout = member.settings.drain_timeout;
+    if !member.is_draining()
+        && member.assignment.see_logs(logs, drain_timeout)
+        && member.settings.reset == Reset::Error
+    {
+        let mut partitions = member.assignment.partitions.iter();
+        let topic = partitions.find(|p| p.log.is_recreated()).map(|p| &*p.topic);
+        member.control.fail(recreated(topic.unwrap_or_default()));
     }
 }
