@@ -83,10 +83,8 @@ pub(crate) async fn request_share(inbox: Arc<Inbox>) {
     }
 }
 
-/// Requests a trial, which comes through the inbox; to be spawned. Others have this time before it:
-/// where suspects hang, their trials take half of the time and not all of it.
-pub(crate) async fn request_trial(inbox: Arc<Inbox>, others: Duration) {
-    tokio::time::sleep(others).await;
+/// Requests a trial, which comes through the inbox; to be spawned.
+pub(crate) async fn request_trial(inbox: Arc<Inbox>) {
     inbox.permit(trial(&PROCESS, QUIET_PATIENCE).await);
 }
 
