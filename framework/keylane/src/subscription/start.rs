@@ -18,7 +18,7 @@ use crate::runtime::{self, RetryOwnership, Runtime, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
 use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
-use crate::{Decode, Processor, SubscriptionConfig};
+use crate::{Decode, Processor, SubscriptionConfig, Success};
 
 /// At most one failed write to the retry or dead-letter topic is a warning in this interval.
 pub(crate) const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
@@ -31,15 +31,16 @@ const PUBLISH_BACKOFF: Backoff = Backoff {
     jitter: 0.2,
 };
 
-pub(super) async fn start<T, D, P>(
+pub(super) async fn start<T, O, D, P>(
     config: SubscriptionConfig,
     decoder: D,
     processor: P,
 ) -> Result<Subscription, StartError>
 where
     T: Send + 'static,
+    O: Into<Success> + 'static,
     D: Decode<T>,
-    P: Processor<T>,
+    P: Processor<T, O>,
 {
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current()
@@ -64,7 +65,7 @@ where
         spans: AttemptSpans::new(&config),
     });
     let open: OwnerFactory = Box::new(move |opening| {
-        runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening)
+        runtime::open::<T, O, D, P>(&tokio, runtime.clone(), work.clone(), opening)
     });
     let poll_loop = PollLoop::new(
         client,
