@@ -54,6 +54,7 @@ impl Assigned {
         };
         let oldest_is_not_due = figures
             .oldest
+            .as_ref()
             .is_some_and(|oldest| oldest.state == RecordState::NotDue);
         let limits = LimitsSeen {
             records: (self.limits.records, records),
