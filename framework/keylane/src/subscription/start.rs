@@ -88,6 +88,8 @@ fn connect(
         &ConsumerSettings {
             bootstrap_servers: config.bootstrap_servers.as_str(),
             group: &config.group,
+            instance_id: config.instance_id.as_deref(),
+            fetch_linger: config.fetch_linger,
         },
         config.kafka.as_map(),
     )?;
