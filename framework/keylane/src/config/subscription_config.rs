@@ -50,6 +50,7 @@ pub struct SubscriptionConfig {
     #[serde(default)]
     pub bootstrap_servers: BootstrapServers,
     /// The value of the `subscription` label of metrics, and the name in logs (default: the group).
+    /// Of several with one name in a process, the metrics of the later ones have a number behind it.
     #[serde(default)]
     pub name: Option<String>,
     /// A name of this member that stays the same over restarts (`group.instance.id`; default none):

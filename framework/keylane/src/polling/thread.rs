@@ -12,7 +12,7 @@ use super::partitions::{Asked, Assignment};
 use super::settings::{OwnerFactory, PollSettings};
 use super::watch::{DeadLetterTopic, Identities};
 use crate::kafka::{Client, EndOffsets, FailedFetch, Failure, READ_LIMIT, Sign, healthy, trouble};
-use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
+use crate::metrics::{LateRecorder, PollMetrics, PollSection, SubscriptionMetrics};
 use crate::status::{Control, State, SubscriptionError};
 use crate::support::panics;
 use keylane_core::member::Standing;
@@ -50,6 +50,7 @@ pub(crate) struct PollLoop {
     pub(crate) taken_since_housekeeping: usize,
     pub(crate) last_slow_housekeeping: Instant,
     pub(crate) last_touch: Instant,
+    pub(crate) recorder: LateRecorder,
 }
 
 impl PollLoop {
@@ -83,6 +84,7 @@ impl PollLoop {
             taken_since_housekeeping: 0,
             last_slow_housekeeping: Instant::now(),
             last_touch: Instant::now(),
+            recorder: LateRecorder::default(),
         }
     }
 
@@ -96,6 +98,7 @@ impl PollLoop {
     }
 
     fn turn(&mut self) {
+        self.recorder.look(self.control.name());
         while !self.control.must_end() {
             if let Some(deadline) = self.control.shutdown_deadline() {
                 self.hand_over.shut_down(deadline);

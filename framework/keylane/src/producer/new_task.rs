@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::EnqueueError;
+use super::enqueue_error::ReturnedTask;
 use super::raw::OutgoingRecord;
 use crate::Headers;
 use crate::record::{
@@ -228,6 +229,7 @@ impl NewTask {
         };
         found.cloned().ok_or_else(|| EnqueueError::UnknownTopic {
             topic: error_text::text(self.topic.as_deref().unwrap_or_default()).into(),
+            task: ReturnedTask::default(),
         })
     }
 
@@ -272,19 +274,24 @@ impl NewTask {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
             return Err(EnqueueError::Invalid {
                 reason: format!("partition {partition} is negative"),
+                task: ReturnedTask::default(),
             });
         }
         for (name, _) in self.headers.iter() {
             if name == TASK_METADATA {
                 let reason =
                     "the header dt_meta is written by the producer; use another name".to_owned();
-                return Err(EnqueueError::Invalid { reason });
+                return Err(EnqueueError::Invalid {
+                    reason,
+                    task: ReturnedTask::default(),
+                });
             }
             // Clients in C read names up to the first NUL: two names would become one.
             if name.is_empty() || name.contains('\0') {
                 let shown = error_text::text(format_args!("{name:?}"));
                 return Err(EnqueueError::Invalid {
                     reason: format!("{shown} cannot be the name of a header"),
+                    task: ReturnedTask::default(),
                 });
             }
         }

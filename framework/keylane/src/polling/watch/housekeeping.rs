@@ -64,6 +64,7 @@ impl PollLoop {
             self.metrics
                 .set_assigned_partitions(self.assignment.partitions.len());
             self.publish_outages();
+            self.recorder.look(self.control.name());
             self.control
                 .given_up
                 .report_left_out(self.control.name(), Instant::now());
