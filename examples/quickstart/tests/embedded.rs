@@ -76,6 +76,10 @@ fn lingering_it_still_tells_of_them_under_the_names_it_was_given() {
     );
 }
 
+#[allow(
+    clippy::unwrap_used,
+    reason = "a helper of tests stops the test as the tests do"
+)]
 fn answers_over_http(arguments: &str, printed: &str, subscription: &str) {
     let mut run = Run::start(arguments);
     let line = run.wait_for_line(|line| line.starts_with(printed));
