@@ -146,14 +146,6 @@ impl PollLoop {
         if read.taken > 0 {
             self.reopen();
             for partition in &mut self.assignment.partitions {
-                if !partition.batch.is_empty()
-                    && self
-                        .control
-                        .troubles
-                        .readable(&partition.topic, partition.partition)
-                {
-                    healthy(&self.control, Sign::Readable(&partition.topic));
-                }
                 partition.hand_over();
             }
             healthy(&self.control, Sign::Delivery);

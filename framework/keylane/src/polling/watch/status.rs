@@ -7,7 +7,7 @@ use keylane_core::{Behind, Snapshot};
 use super::lag::{lag_age, lag_records, workable_age};
 use super::paused_by::Common;
 use crate::config::Watchdog;
-use crate::kafka::Cached;
+use crate::kafka::{Cached, Sign, healthy};
 use crate::polling::partitions::Assigned;
 use crate::status::{Control, Oldest, PartitionStatus};
 
@@ -21,6 +21,9 @@ pub(crate) fn update(
 ) {
     for partition in partitions {
         let range = cached.range(&partition.topic_c, partition.partition);
+        if range.end.is_some() {
+            partition.note_answered_fetch(control);
+        }
         partition.look_for_emptied_log(&range);
         partition.send_log_end(range.end);
         partition.look_for_an_answer(range.end);
@@ -41,6 +44,16 @@ impl Assigned {
     /// newer one.
     fn known_end(&self, cached: Option<i64>) -> Option<i64> {
         cached.max(self.end_offset)
+    }
+
+    /// The client has the end of the log from its last fetch, and none where that was refused. It
+    /// reports the refusal alone: where no record follows this is the only sign that it is over.
+    fn note_answered_fetch(&self, control: &Control) {
+        if control.troubles.readable(&self.topic, self.partition) {
+            healthy(control, Sign::Readable(&self.topic));
+        } else if !self.fetch_paused {
+            healthy(control, Sign::Fetched(&self.topic));
+        }
     }
 
     fn send_log_end(&mut self, cached: Option<i64>) {
@@ -97,5 +110,45 @@ impl Assigned {
         snapshot.stalled_for = snapshot.stalled_for.max(stalled_for);
         snapshot.slow_attempts += u64::from(blocked.by_its_attempt);
         Some(blocked.lasting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{TroubleKind, TroublePlace};
+    use crate::{Raw, Subscription, Task, TaskError};
+    use bytes::Bytes;
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// The client reports a refused fetch as an error, and one that is answered not at all.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_partition_that_may_be_read_again_is_no_trouble_where_no_record_follows() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        broker.create_topic("tasks", 2).unwrap();
+        let member = Subscription::builder("group", "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+            .await
+            .unwrap();
+        let troubles = &member.handle().control.troubles;
+        let deadline = Instant::now() + PATIENCE;
+        while member.status().partitions.len() < 2 {
+            assert!(Instant::now() < deadline, "nothing is assigned");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for partition in 0..2 {
+            troubles.unreadable("tasks", partition);
+        }
+        let place = TroublePlace::Topic("tasks".into());
+        troubles.note(TroubleKind::Authorization, place, "refused");
+        while !troubles.lasting().is_empty() {
+            assert!(Instant::now() < deadline, "{troubles:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        member.shutdown().await.unwrap();
     }
 }
