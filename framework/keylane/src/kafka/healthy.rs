@@ -83,7 +83,7 @@ fn about(
             (TroublePlace::Coordinator, _) => near,
             _ => there,
         },
-        (TroubleKind::Authorization, _, Sign::Assignment(_)) => there,
+        (TroubleKind::Authorization | TroubleKind::GroupProtocol, _, Sign::Assignment(_)) => there,
         // A commit needs permission for the group and all its topics, but is no evidence about a
         // topic without commits.
         (TroubleKind::Authorization, _, Sign::Commit) if !unreadable => there,
