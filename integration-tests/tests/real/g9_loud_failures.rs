@@ -146,7 +146,7 @@ async fn with_an_offset_behind_the_log_and_reset_error_the_subscription_ends() {
 /// quietly.
 async fn fenced(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await.by(protocol);
-    let builder = scene.subscribe().kafka("group.instance.id", "twin");
+    let builder = scene.subscribe().instance_id("twin");
     let first = start(&scene, builder.clone(), "a").await;
     scene.write(numbered(0..100, 10)).await;
     scene.done(100).await;

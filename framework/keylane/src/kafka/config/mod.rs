@@ -16,6 +16,7 @@ mod keys;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use keylane_core::Reset;
 use rdkafka::ClientConfig;
@@ -65,6 +66,8 @@ impl ClientSettings {
 pub(crate) struct ConsumerSettings<'a> {
     pub(crate) bootstrap_servers: &'a str,
     pub(crate) group: &'a str,
+    pub(crate) instance_id: Option<&'a str>,
+    pub(crate) fetch_linger: Option<Duration>,
 }
 
 /// What a producer needs beyond the pass-through.
@@ -189,6 +192,9 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
+/// Some hundred records of usual size: a busy topic has them at once, and is not held back.
+const ENOUGH_BYTES: usize = 100_000;
+
 const CLIENT_ID: &str = "keylane";
 
 /// The configuration of a subscription's consumer.
@@ -219,6 +225,12 @@ pub(crate) fn consumer_config(
         set_all(&mut config, &CLASSIC_GROUP_DEFAULTS);
     }
     apply(&mut config, &given, Role::Consumer);
+    if let Some(id) = settings.instance_id {
+        config.set("group.instance.id", id);
+    }
+    if let Some(linger) = settings.fetch_linger {
+        hold_back(&mut config, linger);
+    }
     config
         .set("group.id", settings.group)
         // librdkafka's own commits are not answered, and may come after later ones.
@@ -293,6 +305,20 @@ pub(crate) fn creation_error(error: KafkaError) -> ClientConfigError {
             reason: other.to_string(),
         },
     }
+}
+
+/// A broker answers a fetch when it has [`ENOUGH_BYTES`], or after `linger`.
+///
+/// What one fetch may bring is a limit of that: a broker would hold back each full one otherwise.
+fn hold_back(config: &mut ClientConfig, linger: Duration) {
+    let most = ["fetch.message.max.bytes", "fetch.max.bytes"].map(|key| {
+        let bytes = config.get(key).and_then(|it| it.trim().parse().ok());
+        bytes.unwrap_or(ENOUGH_BYTES)
+    });
+    let enough = most.into_iter().fold(ENOUGH_BYTES, usize::min);
+    config
+        .set("fetch.min.bytes", enough.max(1).to_string())
+        .set("fetch.wait.max.ms", linger.as_millis().to_string());
 }
 
 fn base(bootstrap_servers: &str) -> ClientConfig {
