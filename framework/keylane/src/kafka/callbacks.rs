@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use keylane_core::member::TopicPartition;
@@ -40,6 +40,7 @@ pub(crate) struct Context {
     owed: Mutex<Option<Vec<TopicPartition>>>,
     eager: AtomicBool,
     starts: Starts,
+    session_timeout: OnceLock<String>,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
     /// What rebalances have taken of the polling thread's time inside the client.
@@ -61,6 +62,7 @@ impl Context {
             owed: Mutex::new(None),
             eager: AtomicBool::new(false),
             starts,
+            session_timeout: OnceLock::new(),
             forwarding: Arc::default(),
             lease,
             rebalance_nanos: AtomicU64::new(0),
@@ -148,6 +150,24 @@ impl Context {
     /// Commits that starts wait for are refused for some time.
     pub(crate) fn note_refused_start(&self, error: RDKafkaErrorCode) {
         trouble::note_commit(&self.control, &KafkaError::ConsumerCommit(error), None);
+    }
+
+    /// `session.timeout.ms`, set once.
+    pub(crate) fn set_session_timeout(&self, timeout: &str) {
+        let _ = self.session_timeout.set(timeout.to_owned());
+    }
+
+    fn complaint(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
+        if code != Some(RDKafkaErrorCode::InvalidSessionTimeout) {
+            return trouble::note(&self.control, &self.metrics, code, reason);
+        }
+        // The client would be refused for ever, and the member have no partitions.
+        self.control.fail(SubscriptionError::SettingRefused {
+            setting: "session.timeout.ms",
+            value: self.session_timeout.get().cloned().unwrap_or_default(),
+            reason: "it has to be between the brokers' group.min.session.timeout.ms (6000 by default) and \
+                     group.max.session.timeout.ms (1800000 by default)",
+        });
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
@@ -323,12 +343,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.guarded(|| {
-            trouble::note(
-                &self.control,
-                &self.metrics,
-                error.rdkafka_error_code(),
-                reason,
-            )
+            self.complaint(error.rdkafka_error_code(), reason);
         });
     }
 }

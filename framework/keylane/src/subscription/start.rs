@@ -134,6 +134,9 @@ fn connect(
     let lease = Arc::new(SharedLease::new());
     let starts = Starts::new(settings.reset, report.answers_ids);
     let context = Context::new(control.clone(), metrics.clone(), lease.clone(), starts);
+    if let Some(timeout) = consumer_config.get("session.timeout.ms") {
+        context.set_session_timeout(timeout);
+    }
     let names: Vec<&str> = settings
         .topics
         .iter()
