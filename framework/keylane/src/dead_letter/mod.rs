@@ -18,6 +18,6 @@ pub use id::FailedRecordId;
 #[cfg(any(test, fuzzing))]
 pub(crate) use provenance::provenance;
 pub(crate) use provenance::provenance_of;
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(crate) use retry_headers::read_retry_state;
 pub(crate) use retry_headers::{Round, read_headers, retry_headers};
