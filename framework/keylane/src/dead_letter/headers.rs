@@ -4,7 +4,7 @@ use keylane_core::FailureHeaders;
 
 use super::bounded_text::{ErrorText, bounded_text};
 use super::names;
-use super::retry_headers::wrote_last_metadata;
+use super::retry_headers::{last_metadata, wrote};
 use crate::Headers;
 use crate::config::NAME_LIMIT_BYTES;
 use crate::record::Origin;
@@ -61,15 +61,15 @@ pub(crate) fn dead_letter_headers(
 /// Where the last `dt_meta` is not keylane's, another program has requeued the record since, and has
 /// put it in the place of keylane's and of the producer's.
 pub(super) fn without_ours(original: &Headers) -> Headers {
-    let ours_at = wrote_last_metadata(original)
-        .then(|| {
+    let ours_at = last_metadata(original)
+        .filter(|last| wrote(original, last))
+        .and_then(|_| {
             original
                 .iter()
                 .enumerate()
                 .filter(|(_, (name, _))| *name == names::DECATON_METADATA)
                 .last()
         })
-        .flatten()
         .map(|(at, _)| at);
 
     let mut kept = Headers::new();

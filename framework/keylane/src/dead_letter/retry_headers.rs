@@ -7,7 +7,7 @@ use keylane_core::{DecatonRetry, FailureHeaders, LastRetry, OwnRetry};
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::names;
 use crate::Headers;
-use crate::record::{Origin, RecordHeaders, RetryState, TaskMetadata};
+use crate::record::{Origin, RetryState, TaskMetadata};
 use crate::support::rfc3339;
 
 /// Longer than any retry time, patience and delay together: a header with more is damaged.
@@ -71,18 +71,8 @@ pub(crate) fn retry_headers(
     headers
 }
 
-/// Reads what keylane needs to know from the headers of a record.
-pub(crate) fn read_headers(all: Headers, is_retry_topic: bool) -> RecordHeaders {
-    let metadata = last_metadata(&all);
-    let retry = is_retry_topic.then(|| read_retry_state(&all, metadata.as_ref()));
-    RecordHeaders {
-        all,
-        metadata,
-        retry,
-    }
-}
-
-/// Reads the earlier rounds from the headers; `metadata` is their last `dt_meta`.
+/// Reads the earlier rounds from the headers; `metadata` is their last `dt_meta`, or that of the
+/// wrapper.
 ///
 /// Only for records of a retry topic: a dead letter that was copied back to its origin topic still
 /// names its old attempts.
@@ -122,9 +112,9 @@ fn decaton_retry(metadata: &TaskMetadata) -> DecatonRetry {
     }
 }
 
-/// Whether keylane wrote the last `dt_meta` of these headers.
-pub(super) fn wrote_last_metadata(headers: &Headers) -> bool {
-    last_metadata(headers).is_some_and(|last| own_retry(headers).wrote(decaton_retry(&last)))
+/// Whether keylane wrote this metadata, together with its own among these headers.
+pub(super) fn wrote(headers: &Headers, metadata: &TaskMetadata) -> bool {
+    own_retry(headers).wrote(decaton_retry(metadata))
 }
 
 /// The last `dt_meta`, where it is well-formed.

@@ -6,10 +6,10 @@ use keylane_core::FailureHeaders;
 
 use crate::Headers;
 use crate::dead_letter::{
-    ErrorText, FailureHistory, Round, Writer, dead_letter_headers, provenance, read_headers,
+    ErrorText, FailureHistory, Intake, Round, Writer, dead_letter_headers, provenance,
     retry_headers,
 };
-use crate::record::{Origin, RetryState, TaskMetadata};
+use crate::record::{Origin, RecordHeaders, RetryState, TaskMetadata};
 
 /// The names with a meaning; an index beyond them is the name of another program's header.
 const NAMES: [&str; 14] = [
@@ -72,6 +72,11 @@ fn read(mut bytes: &[u8]) -> Headers {
         }
     }
     headers
+}
+
+fn read_headers(headers: Headers, is_retry_topic: bool) -> RecordHeaders {
+    let read = Intake::default().read(Some(headers), None, is_retry_topic);
+    read.expect("there are headers")
 }
 
 /// What is taken for a number is one, in bounds, in the last header of its name; all else counts as

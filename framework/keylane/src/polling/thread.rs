@@ -62,6 +62,7 @@ impl PollLoop {
         open: OwnerFactory,
     ) -> Self {
         let dead_letters = DeadLetterTopic::new(settings.dead_letter_topic.clone());
+        let batching = Batching::new(settings.intake);
         let settings = Arc::new(settings);
         Self {
             client,
@@ -74,7 +75,7 @@ impl PollLoop {
             poll_metrics: PollMetrics::new(&settings.subscription),
             metrics,
             settings,
-            batching: Batching::default(),
+            batching,
             end_offsets,
             asked: Asked::default(),
             dead_letters,

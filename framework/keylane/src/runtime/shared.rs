@@ -44,6 +44,8 @@ pub(crate) struct Runtime {
     /// Present where there is a retry or dead-letter topic.
     pub(crate) writer: Option<RecordWriter>,
     pub(crate) retry_topic: Option<TopicTarget>,
+    /// Retries are written in the format of Decaton before version 9.
+    pub(crate) wraps_retries: bool,
     /// Present where there is a retry topic.
     pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,

@@ -7,6 +7,8 @@ use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset};
 
 use super::error::StartError;
 use super::handle::Subscription;
+use crate::config::LegacyTasks;
+use crate::dead_letter::Intake;
 use crate::kafka::config::{ClientSettings, ConsumerSettings, consumer_config, side_client_config};
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
 use crate::kafka::{Client, Context, EndOffsets};
@@ -123,6 +125,7 @@ fn connect(
         topics,
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         dead_letter_topic: dead_letters.as_ref().map(|target| target.name.clone()),
+        intake: Intake::of(config),
         limits: config.limits,
         // The other half is the owner's: together they are the interval.
         commit_every: config.commit_interval / 2,
@@ -176,6 +179,7 @@ fn connect(
         lane_hash: foldhash::fast::RandomState::default(),
         writer: producer.map(RecordWriter::Kafka),
         retry_topic: retry,
+        wraps_retries: config.legacy_tasks == LegacyTasks::Write,
         dead_letter_topic: dead_letters,
         side_config: side_config.clone(),
         ownership,

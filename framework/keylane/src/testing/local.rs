@@ -7,6 +7,7 @@ use super::LocalEvent;
 use super::runtime::local_runtime;
 use super::topics::Topics;
 use crate::error::{ConfigError, EnqueueError, SubscriptionError};
+use crate::producer::{TaskFormat, TaskSource};
 use crate::record::Origin;
 use crate::runtime::{self, Work};
 use crate::status::{Control, OutageStatus};
@@ -115,7 +116,12 @@ impl LocalSubscription {
     /// `dt_meta`, has no name, or one with NUL. The size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
         let topic = task.topic_among(&self.topics.origin_topics)?;
-        let record = task.into_record(topic, "test", "test", clock::wall())?;
+        let source = TaskSource {
+            application_id: "test".to_owned(),
+            instance_id: "test".to_owned(),
+            format: TaskFormat::Header,
+        };
+        let record = task.into_record(topic, &source, clock::wall())?;
         Ok(self.topics.append(record))
     }
 

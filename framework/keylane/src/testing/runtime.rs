@@ -6,6 +6,7 @@ use keylane_core::LaneOrder;
 
 use super::topics::Topics;
 use crate::SubscriptionConfig;
+use crate::config::LegacyTasks;
 use crate::kafka::config::ClientSettings;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{Acknowledged, OutgoingRecord};
@@ -59,6 +60,7 @@ pub(super) fn local_runtime(
         lane_hash: foldhash::fast::RandomState::default(),
         writer: Some(RecordWriter::Memory(Arc::new(write))),
         retry_topic,
+        wraps_retries: config.legacy_tasks == LegacyTasks::Write,
         dead_letter_topic,
         side_config: ClientSettings::default(),
         ownership,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::common::{PATIENCE, eventually};
-use keylane::config::Backoff;
+use keylane::config::{Backoff, LegacyTasks};
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -29,6 +29,15 @@ struct Metadata {
     retry_count: i64,
     #[prost(int64, tag = "5")]
     scheduled_time_millis: i64,
+}
+
+/// `DecatonTaskRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Request {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
+    #[prost(bytes = "vec", tag = "2")]
+    serialized_task: Vec<u8>,
 }
 
 fn metadata(retry_count: i64, scheduled_time_millis: i64) -> Metadata {
@@ -54,6 +63,19 @@ impl Written {
             value: Some(value.into()),
             headers: Vec::new(),
         }
+    }
+
+    /// As Decaton's clients before version 9 write a task.
+    fn wrapped(task: &str, metadata: Metadata) -> Self {
+        let request = Request {
+            metadata: Some(metadata),
+            serialized_task: task.into(),
+        };
+        Self::new(request.encode_to_vec())
+    }
+
+    fn unwrap(&self) -> Request {
+        Request::decode(self.value.as_deref().unwrap()).unwrap()
     }
 
     /// Decaton puts one `dt_meta` in the place of all others.
@@ -238,5 +260,196 @@ async fn what_decaton_requeued_after_keylane_waits_for_decatons_time_and_keeps_i
     assert_eq!(dead.all_metadata(), [requeued]);
     assert_eq!(dead.header("keylane-attempts"), Some("3"));
     assert_eq!(dead.header("keylane-origin-topic"), Some("tasks"));
+    ours.shutdown().await.unwrap();
+}
+
+/// In turns: a wrapped task, one with a header, a plain record, and a tombstone.
+fn mixed() -> [Written; 4] {
+    [
+        Written::wrapped("wrapped", metadata(0, 0)),
+        Written::new("new").with_metadata(&metadata(0, 0)),
+        Written::new("plain"),
+        Written {
+            value: None,
+            headers: Vec::new(),
+        },
+    ]
+}
+
+/// Values and sources of the calls of one attempt.
+fn seen(calls: &[Call], attempt: u32) -> Vec<(Option<&str>, Option<&str>)> {
+    let of_attempt = calls.iter().filter(|call| call.attempt == attempt);
+    of_attempt
+        .map(|call| {
+            let value = call.value.as_deref();
+            let text = value.map(|it| std::str::from_utf8(it).unwrap());
+            (text, call.source.as_deref())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrapped_tasks_among_others_are_unwrapped_and_leave_bare_through_the_retry_topic() {
+    let scene = Scene::new();
+    scene.write("tasks", mixed()).await;
+    let builder = scene
+        .subscribe(by_topic(Duration::from_millis(50)))
+        .legacy_tasks(LegacyTasks::Read);
+    let second_fails: Answer = |attempt| match attempt {
+        1 => Err(TaskError::retryable("busy")),
+        _ => Err(TaskError::fatal("gone")),
+    };
+    let (ours, calls) = start(builder, second_fails).await;
+    let calls = calls.all(8).await;
+    let gate = Some("gate");
+    assert_eq!(
+        seen(&calls, 1),
+        [
+            (Some("wrapped"), gate),
+            (Some("new"), gate),
+            (Some("plain"), None),
+            (None, None)
+        ]
+    );
+    // keylane adds metadata to what had none.
+    let mut again = seen(&calls, 2);
+    again.sort();
+    assert_eq!(
+        again,
+        [
+            (None, Some("")),
+            (Some("new"), gate),
+            (Some("plain"), Some("")),
+            (Some("wrapped"), gate)
+        ]
+    );
+
+    for retry in scene.read("tasks-retry", 4).await {
+        let all = retry.all_metadata();
+        let last = all.last().unwrap();
+        let due = retry.header("keylane-retry-due").unwrap();
+        assert_eq!(
+            (last.retry_count, last.scheduled_time_millis),
+            (1, due.parse().unwrap())
+        );
+        match retry.value.as_deref() {
+            Some(b"wrapped") => assert_eq!(
+                (&all[0], last),
+                (&metadata(0, 0), &metadata(1, last.scheduled_time_millis)),
+                "complete, and the producer's own before it"
+            ),
+            other => assert!([Some(&b"new"[..]), Some(b"plain"), None].contains(&other)),
+        }
+    }
+    let mut dead = scene.read("dead", 4).await;
+    dead.sort_by_key(|it| it.value.clone());
+    let left = |it: &Written| (it.value.clone(), it.all_metadata());
+    assert_eq!(
+        dead.iter().map(left).collect::<Vec<_>>(),
+        [
+            (None, vec![]),
+            (Some(b"new".to_vec()), vec![metadata(0, 0)]),
+            (Some(b"plain".to_vec()), vec![]),
+            (Some(b"wrapped".to_vec()), vec![metadata(0, 0)])
+        ]
+    );
+    ours.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrapped_task_waits_for_its_time_and_leaves_as_it_came_if_it_was_never_retried() {
+    let scene = Scene::new();
+    let due = now() + 2_000;
+    let delayed = Written::wrapped("delayed", metadata(0, due));
+    let mut retried = Written::wrapped("retried", metadata(2, due));
+    retried
+        .headers
+        .push(("own".to_owned(), Some(b"1".to_vec())));
+    scene.write("tasks", [delayed.clone()]).await;
+    // As a Decaton with `decaton.retry.task.in.legacy.format` writes it.
+    scene.write("tasks-retry", [retried]).await;
+    let builder = scene
+        .subscribe(by_topic(Duration::from_millis(50)))
+        .legacy_tasks(LegacyTasks::Read);
+    let fatal: Answer = |_| Err(TaskError::fatal("gone"));
+    let (ours, calls) = start(builder, fatal).await;
+    let mut calls = calls.all(2).await;
+    calls.sort_by_key(|call| call.attempt);
+    assert_eq!(
+        calls.iter().map(|it| it.attempt).collect::<Vec<_>>(),
+        [1, 3]
+    );
+    assert!(
+        calls.iter().all(|call| call.at_millis >= due),
+        "early: {calls:?}"
+    );
+
+    let mut dead = scene.read("dead", 2).await;
+    dead.sort_by_key(|it| it.header("keylane-attempts").map(str::to_owned));
+    assert_eq!(
+        (&dead[0].value, dead[0].all_metadata()),
+        (&delayed.value, vec![])
+    );
+    assert_eq!(dead[1].value.as_deref(), Some(&b"retried"[..]));
+    assert_eq!(dead[1].all_metadata(), [metadata(2, due)]);
+    assert_eq!(dead[1].header("own"), Some("1"));
+    ours.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_in_the_legacy_format_are_wrapped_without_a_header_and_read_back() {
+    let scene = Scene::new();
+    scene.write("tasks", mixed()).await;
+    let builder = scene
+        .subscribe(by_topic(Duration::from_millis(50)))
+        .legacy_tasks(LegacyTasks::Write);
+    let third_fails: Answer = |attempt| match attempt {
+        1 | 2 => Err(TaskError::retryable("busy")),
+        _ => Err(TaskError::fatal("gone")),
+    };
+    let (ours, calls) = start(builder, third_fails).await;
+    assert_eq!(
+        calls.all(12).await.iter().map(|it| it.attempt).max(),
+        Some(3)
+    );
+
+    let retries = scene.read("tasks-retry", 8).await;
+    let mut tasks = Vec::new();
+    for retry in &retries {
+        let round = retry
+            .header("keylane-retry-round")
+            .unwrap()
+            .parse()
+            .unwrap();
+        let due = retry.header("keylane-retry-due").unwrap().parse().unwrap();
+        let inside = match &retry.value {
+            None => retry.all_metadata().remove(0),
+            Some(_) => {
+                assert_eq!(retry.all_metadata(), []);
+                tasks.push((
+                    String::from_utf8(retry.unwrap().serialized_task).unwrap(),
+                    round,
+                ));
+                retry.unwrap().metadata.unwrap()
+            }
+        };
+        assert_eq!(
+            (inside.retry_count, inside.scheduled_time_millis),
+            (round, due)
+        );
+    }
+    tasks.sort();
+    let expected =
+        ["new", "plain", "wrapped"].map(|task| [(task.to_owned(), 1), (task.to_owned(), 2)]);
+    assert_eq!(tasks, expected.concat());
+    let dead = scene.read("dead", 4).await;
+    let wrapped = dead
+        .iter()
+        .find(|it| it.value.as_deref() == Some(b"wrapped"));
+    assert_eq!(wrapped.unwrap().all_metadata(), [metadata(0, 0)]);
+    assert!(
+        dead.iter()
+            .all(|it| it.header("keylane-attempts") == Some("3"))
+    );
     ours.shutdown().await.unwrap();
 }

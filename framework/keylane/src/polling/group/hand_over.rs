@@ -257,6 +257,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Limits, Watchdog};
+    use crate::dead_letter::Intake;
     use crate::kafka::NewPartition;
     use crate::polling::settings::PollSettings;
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -339,6 +340,7 @@ mod tests {
             topics: vec!["tasks".into()],
             retry_topic: None,
             dead_letter_topic: None,
+            intake: Intake::default(),
             limits: Limits::default(),
             commit_every: Duration::from_millis(10),
             drain_timeout: PATIENCE,
