@@ -18,17 +18,18 @@ use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
 use crate::runtime::{self, Runtime, Surroundings, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
 use crate::trace::AttemptSpans;
-use crate::{Decode, Processor, SubscriptionConfig};
+use crate::{Decode, Processor, SubscriptionConfig, Success};
 
-pub(super) async fn start<T, D, P>(
+pub(super) async fn start<T, O, D, P>(
     config: SubscriptionConfig,
     decoder: D,
     processor: P,
 ) -> Result<Subscription, StartError>
 where
     T: Send + 'static,
+    O: Into<Success> + 'static,
     D: Decode<T>,
-    P: Processor<T>,
+    P: Processor<T, O>,
 {
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current()
@@ -54,7 +55,7 @@ where
     });
     let end_offsets = EndOffsets::new(runtime.side_config.clone());
     let open: OwnerFactory = Box::new(move |opening| {
-        runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening)
+        runtime::open::<T, O, D, P>(&tokio, runtime.clone(), work.clone(), opening)
     });
     let poll_loop = PollLoop::new(
         client,

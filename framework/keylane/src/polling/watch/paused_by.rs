@@ -56,6 +56,7 @@ pub(super) fn paused_by(
     };
     let oldest_is_not_due = figures
         .oldest
+        .as_ref()
         .is_some_and(|oldest| oldest.state == RecordState::NotDue);
     let limits = LimitsSeen {
         records: (assigned.limits.records, records),
