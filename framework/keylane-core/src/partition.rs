@@ -238,14 +238,10 @@ impl<R> Partition<R> {
     /// draining nor stopped, and covered by a mark, and a suspect by a trial (see
     /// [`wanted_mark`](Self::wanted_mark) and [`wants_trial`](Self::wants_trial)).
     pub fn next_start(&mut self) -> Option<Start<'_, R>> {
-        if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
+        if !self.may_start() {
             return None;
         }
-        let slot = *self.ready.front()?;
-        if !self.is_covered(slot) {
-            return None;
-        }
-        self.ready.pop_front();
+        let slot = self.ready.pop_front()?;
         self.pending.set_state(slot, State::Running);
         self.started(slot);
         let ticket = self.issue_ticket(slot);
@@ -259,6 +255,16 @@ impl<R> Partition<R> {
             waited_since: pending.since,
             record: &pending.record,
         })
+    }
+
+    /// Whether [`next_start`](Self::next_start) has an attempt: for a caller that needs more for it
+    /// than the partition asks for.
+    pub fn may_start(&mut self) -> bool {
+        if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
+            return false;
+        }
+        let head = self.ready.front().copied();
+        head.is_some_and(|slot| self.is_covered(slot))
     }
 
     /// The next record to write to the retry or dead-letter topic; the caller answers with

@@ -48,7 +48,8 @@ where
     let control = Control::new(config.shutdown_timeout)
         .of_group(&config.group)
         .named(config.label())
-        .guarded_by(config.outage_guard());
+        .guarded_by(config.outage_guard())
+        .limited_to(config.limits.max_in_flight);
     let control = Arc::new(control);
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (client, runtime, settings, side_config) = {

@@ -63,7 +63,7 @@ impl PollLoop {
             self.publish_partitions();
             self.metrics
                 .set_assigned_partitions(self.assignment.partitions.len());
-            self.publish_outages();
+            self.publish_figures();
             self.control
                 .given_up
                 .report_left_out(self.control.name(), Instant::now());
@@ -282,9 +282,10 @@ impl PollLoop {
         }
     }
 
-    fn publish_outages(&self) {
+    fn publish_figures(&self) {
         let (ongoing, held) = self.control.outages.report(self.control.name());
         self.metrics.set_outages(|kind| ongoing.contains(&kind));
         self.metrics.set_held_records(held);
+        self.metrics.set_in_flight(self.control.in_flight());
     }
 }

@@ -78,6 +78,7 @@ impl Assigned {
             paused: self.fetch_paused,
             paused_by: self.paused_by(common, &figures),
             paused_by_user,
+            waits_for_place: figures.waits_for_place,
             delivered_offset: self.log.next().map(|next| next.get() - 1),
             lag_records,
             lag_age,
