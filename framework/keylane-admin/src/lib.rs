@@ -24,10 +24,11 @@
 //!  "topic":"parking-events","partition":2,"text":"no progress for 74 s: the commit waits for offset 4711"}],"omitted":0}
 //! $ curl -s 'localhost:8081/v1/subscriptions/parking-notifier/oldest?limit=1'
 //! {"records":[{"topic":"parking-events","partition":2,"offset":4711,"key_hash":"1f60e652ab9e07d6","age_seconds":75.1,
-//!  "attempts":6,"state":"running"}]}
+//!  "attempts":6,"state":"waiting","last_error":"gateway said 503"}]}
 //! ```
 //!
-//! A key is shown by its [hash](keylane::record::KeyHash) only.
+//! A key is shown by its [hash](keylane::record::KeyHash) only. An error is shown as the processor
+//! wrote it, and the log has it too: what identifies a person does not belong into it.
 //!
 //! # Health
 //! | `GET` | 200 means |

@@ -188,6 +188,7 @@ fn stuck(number: i32, age_seconds: u64) -> PartitionStatus {
     oldest.key_hash = Some(KeyHash::of(b"vehicle-4711"));
     oldest.age = age;
     oldest.attempts = 3;
+    oldest.last_error = Some("status 503".to_owned());
     partition(number, |status| {
         status.snapshot.watermark = Some(Position::new(oldest.offset));
         status.lag_age = Some(age);

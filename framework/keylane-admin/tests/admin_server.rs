@@ -93,7 +93,7 @@ async fn enqueue(producer: &TaskProducer, payload: u32, key: &str) -> i32 {
         .partition
 }
 
-/// Counts what it has done; of [`STUCK`] records it does as many as there are permits.
+/// Counts what it has done. A [`STUCK`] record fails once, and then waits for a permit.
 #[derive(Clone)]
 struct Work {
     done: Arc<AtomicUsize>,
@@ -118,6 +118,9 @@ impl Work {
             let work = work.clone();
             async move {
                 if *task.payload() == STUCK {
+                    if task.attempt() == 1 {
+                        return Err("gateway said 503".into());
+                    }
                     work.free.acquire().await?.forget();
                 }
                 work.done.fetch_add(1, Ordering::Relaxed);
@@ -202,6 +205,7 @@ async fn a_stuck_key_is_found_with_two_gets() {
     );
     assert_eq!(oldest["key_hash"], KeyHash::of(b"vehicle-4711").to_string());
     assert_eq!(oldest["state"], "running");
+    assert_eq!(oldest["last_error"], "gateway said 503");
 
     work.free.add_permits(1);
     eventually("it passes", || {

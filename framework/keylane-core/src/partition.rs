@@ -79,7 +79,7 @@ pub struct Partition<R> {
     log: Option<LogId>,
     lanes: Lanes,
     pending: Pending<R>,
-    /// Heads of lanes that may start, first come first served.
+    /// Heads of lanes that may start, first come first served, but suspects before all others.
     ready: VecDeque<u32>,
     /// Records to be written to the retry or dead-letter topic.
     publish_queue: VecDeque<u32>,
@@ -238,10 +238,8 @@ impl<R> Partition<R> {
     /// draining nor stopped, and covered by a mark, and a suspect by a trial (see
     /// [`wanted_mark`](Self::wanted_mark) and [`wants_trial`](Self::wants_trial)).
     pub fn next_start(&mut self) -> Option<Start<'_, R>> {
-        if !self.may_start() {
-            return None;
-        }
-        let slot = self.ready.pop_front()?;
+        let (place, slot) = self.startable()?;
+        self.ready.remove(place);
         self.pending.set_state(slot, State::Running);
         self.started(slot);
         let ticket = self.issue_ticket(slot);
@@ -260,11 +258,16 @@ impl<R> Partition<R> {
     /// Whether [`next_start`](Self::next_start) has an attempt: for a caller that needs more for it
     /// than the partition asks for.
     pub fn may_start(&mut self) -> bool {
+        self.startable().is_some()
+    }
+
+    /// The record to start next, and where it is among those that are ready.
+    fn startable(&mut self) -> Option<(usize, u32)> {
         if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
-            return false;
+            return None;
         }
-        let head = self.ready.front().copied();
-        head.is_some_and(|slot| self.is_covered(slot))
+        let next = self.next_ready()?;
+        self.is_covered(next.1).then_some(next)
     }
 
     /// The next record to write to the retry or dead-letter topic; the caller answers with
@@ -373,7 +376,11 @@ impl<R> Partition<R> {
             return;
         }
         self.pending.set_state(slot, State::Ready);
-        self.ready.push_back(slot);
+        if self.is_suspect(slot) {
+            self.ready.insert(self.ready_suspects(), slot);
+        } else {
+            self.ready.push_back(slot);
+        }
     }
 
     fn queue_publish(&mut self, slot: u32) {

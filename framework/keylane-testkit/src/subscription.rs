@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keylane::config::Outage;
 use keylane::testing::{LocalSubscription, Outcome};
-use keylane::{DeadLetter, Decode, NewTask, Processor, Retry, SubscriptionConfig};
+use keylane::{DeadLetter, Decode, NewTask, Processor, Retry, SubscriptionConfig, Success};
 
 use crate::seen::Seen;
 use crate::{TestHandle, time};
@@ -31,16 +31,22 @@ const REAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 #[doc = include_str!("not_simulated.md")]
 #[derive(Debug)]
 #[must_use = "a subscription under test does nothing until `run` or `start`"]
-pub struct TestSubscription<T, D, P> {
+pub struct TestSubscription<T, D, P, O = ()> {
     config: SubscriptionConfig,
     decoder: D,
     processor: P,
     is_real_time: bool,
     idle_timeout: Option<Duration>,
-    payload: PhantomData<fn(T)>,
+    payload: PhantomData<fn(T) -> O>,
 }
 
-impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P> {
+impl<T, D, P, O> TestSubscription<T, D, P, O>
+where
+    T: Send + 'static,
+    D: Decode<T>,
+    P: Processor<T, O>,
+    O: Into<Success> + 'static,
+{
     /// A subscription with defaults: see the [type](Self).
     pub fn new(decoder: D, processor: P) -> Self {
         let mut config = SubscriptionConfig::new("test", "test");
@@ -110,7 +116,7 @@ impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P>
     /// use keylane_testkit::{Outcome, TestSubscription};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let fails = async |_: Task<u64>| Err(TaskError::retryable("not now"));
+    /// let fails = async |_: Task<u64>| Err::<(), _>(TaskError::retryable("not now"));
     /// let outcome = TestSubscription::new(Json, fails)
     ///     .retry(Retry::in_place(2))
     ///     .configure(|config| config.dead_letter = None)

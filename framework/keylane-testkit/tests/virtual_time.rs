@@ -13,7 +13,7 @@ use keylane::config::{Backoff, Exhausted, Outage};
 use keylane::error::SubscriptionError;
 use keylane::record::Origin;
 use keylane::status::OutageKind;
-use keylane::{Json, NewTask, Retry, Task, TaskError};
+use keylane::{Json, NewTask, Retry, Success, Task, TaskError};
 use keylane_testkit::{Attempt, AttemptResult, LocalRecord, Outcome, TestHandle, TestSubscription};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -162,10 +162,10 @@ async fn each_origin_topic_is_read_and_named_in_what_is_written() {
 
 #[tokio::test]
 async fn whatever_an_attempt_does_is_its_result() {
-    async fn process(task: Task<u64>) -> Result<(), TaskError> {
+    async fn process(task: Task<u64>) -> Result<Success, TaskError> {
         match task.payload() {
-            0 => Ok(()),
-            1 => Err(TaskError::skip("a duplicate")),
+            0 => Ok(Success::Done),
+            1 => Ok(Success::skipped("a duplicate")),
             2 => Err(TaskError::fatal("no such vehicle")),
             3 => panic!("boom"),
             4 => std::future::pending().await,

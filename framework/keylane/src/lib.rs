@@ -34,7 +34,7 @@
 //! # Where things are
 //! | aim | see |
 //! |---|---|
-//! | do the work | [`Processor`], [`Task`], [`TaskError`] |
+//! | do the work | [`Processor`], [`Task`], [`TaskError`], [`Success`] |
 //! | stop what an attempt has started elsewhere | [`Cancellation`](processing::Cancellation) |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
@@ -96,6 +96,7 @@ pub use config::subscription_config::SubscriptionConfig;
 pub use kafka::topics;
 pub use processing::decode::{Decode, Json, Raw};
 pub use processing::processor::Processor;
+pub use processing::success::Success;
 pub use processing::task::Task;
 pub use processing::task_error::TaskError;
 pub use producer::new_task::NewTask;

@@ -16,7 +16,7 @@ use keylane::record::KeyHash;
 use keylane::status::PausedBy;
 use keylane::subscription::SubscriptionBuilder;
 use keylane::trace::TraceParent;
-use keylane::{DeadLetter, Json, NewTask, Raw, Retry, Subscription, Task, TaskError};
+use keylane::{DeadLetter, Json, NewTask, Raw, Retry, Subscription, Success, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -181,7 +181,7 @@ async fn four_attempts(recorder: &Recorder) {
             }
             tokio::task::yield_now().await;
             tracing::info!(name: "later", "in a task of its own");
-            Err(TaskError::skip("enough"))
+            Ok(Success::skipped("enough"))
         })
         .await
         .unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Processor, Task, TaskError};
+use keylane::{Processor, Success, Task, TaskError};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -49,7 +49,7 @@ pub fn process(
     journal: Arc<Journal>,
     epochs: Arc<Epochs>,
     downstream: Downstream,
-) -> impl Processor<Bytes> {
+) -> impl Processor<Bytes, Success> {
     move |task: Task<Bytes>| {
         let value: Result<Value, _> = String::from_utf8_lossy(task.payload()).parse();
         let (journal, epochs, downstream) = (journal.clone(), epochs.clone(), downstream.clone());
@@ -83,8 +83,8 @@ pub fn process(
             }
             let result = act(value.fate, task.attempt()).await;
             running.outcome = match (&result, value.fate) {
-                (Ok(()), _) => Outcome::Done,
-                (Err(_), Fate::Skipped) => Outcome::Skipped,
+                (Ok(Success::Skipped { .. }), _) => Outcome::Skipped,
+                (Ok(_), _) => Outcome::Done,
                 (Err(_), _) => Outcome::Failed,
             };
             result
@@ -92,16 +92,16 @@ pub fn process(
     }
 }
 
-async fn act(fate: Fate, attempt: u32) -> Result<(), TaskError> {
+async fn act(fate: Fate, attempt: u32) -> Result<Success, TaskError> {
     tokio::time::sleep(fate.work()).await;
     match fate {
         Fate::Fails(times) if attempt <= times => Err(TaskError::retryable("as planned")),
         Fate::Panics(times) if attempt <= times => panic!("as planned"),
         Fate::Hangs(times) if attempt <= times => std::future::pending().await,
         Fate::Fatal => Err(TaskError::fatal("as planned")),
-        Fate::Skipped => Err(TaskError::skip("as planned")),
+        Fate::Skipped => Ok(Success::skipped("as planned")),
         Fate::Aborts => std::process::abort(),
-        Fate::Works(_) | Fate::Fails(_) | Fate::Panics(_) | Fate::Hangs(_) => Ok(()),
+        Fate::Works(_) | Fate::Fails(_) | Fate::Panics(_) | Fate::Hangs(_) => Ok(Success::Done),
     }
 }
 

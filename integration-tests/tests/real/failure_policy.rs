@@ -15,7 +15,9 @@ use keylane::config::{Backoff, Exhausted};
 use keylane::error::SubscriptionError;
 use keylane::status::{OutageKind, Snapshot, State, TroubleKind};
 use keylane::subscription::SubscriptionBuilder;
-use keylane::{Json, NewTask, Processor, Raw, Retry, Subscription, Task, TaskError, TaskProducer};
+use keylane::{
+    Json, NewTask, Processor, Raw, Retry, Subscription, Success, Task, TaskError, TaskProducer,
+};
 use keylane_integration_tests::{
     claims::{claims, unclaimed},
     gate::Gate,
@@ -894,10 +896,12 @@ async fn skipped_records_are_settled_and_go_nowhere() {
     let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene.write(numbered(0..50, 5)).await;
     let attempts = Attempts::default();
-    let member = start(scene.subscribe(), &attempts, |_, _| {
-        Err(TaskError::skip("gone"))
-    })
-    .await;
+    let noted = attempts.clone();
+    let skip = move |task: Task<Bytes>| {
+        noted.note(&task);
+        async { Ok(Success::skipped("gone")) }
+    };
+    let member = scene.subscribe().start(Raw, skip).await.unwrap();
     scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
     assert!((0..50).all(|i| attempts.of(&i.to_string()) == [1]));

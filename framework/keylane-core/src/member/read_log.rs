@@ -286,12 +286,12 @@ impl ReadLog {
     }
 
     /// The oldest record that may be unsettled. Without figures of the owner that is the first one
-    /// that was taken in. So it is with a watermark at the start or above it, where the log was cut
-    /// below the start: the owner may not have seen a record of that yet.
+    /// that was taken in. So it is where the log was cut below the start and the watermark is the
+    /// start: it was shown before the owner had seen a record.
     fn oldest(&self, watermark: Option<Position>) -> Option<Position> {
-        let cut_below = self.start.filter(|&start| self.first < Some(start));
-        let is_current = |at: &Position| cut_below.is_none_or(|start| *at < start);
-        watermark.filter(is_current).or(self.first)
+        let is_cut_below = self.first < self.start;
+        let is_stale = |at: &Position| is_cut_below && Some(*at) == self.start;
+        watermark.filter(|at| !is_stale(at)).or(self.first)
     }
 }
 

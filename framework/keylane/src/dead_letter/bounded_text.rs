@@ -1,15 +1,25 @@
 //! Text from outside, made fit for a header.
 
+use std::sync::Arc;
+
+use super::names;
+use crate::Headers;
+
 /// The longest error text in a header.
 const MAX_ERROR_BYTES: usize = 1024;
 
 /// The text of a record's error, cut when it is made: it is kept while the record is pending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ErrorText(String);
+pub(crate) struct ErrorText(Arc<str>);
 
 impl ErrorText {
     pub(crate) fn of(error: &str) -> Self {
-        Self(bounded_text(error, MAX_ERROR_BYTES))
+        Self(bounded_text(error, MAX_ERROR_BYTES).into())
+    }
+
+    /// That of an earlier round, which a record on the retry topic brings along.
+    pub(crate) fn of_earlier_round(headers: &Headers) -> Option<Self> {
+        headers.last_str(names::ERROR).map(Self::of)
     }
 
     pub(crate) fn as_str(&self) -> &str {

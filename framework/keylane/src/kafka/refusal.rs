@@ -49,4 +49,11 @@ mod tests {
         assert_eq!(refusal(Code::UnknownMemberId), Refusal::NotAMember);
         assert_eq!(refusal(Code::GroupAuthorizationFailed), Refusal::Other);
     }
+
+    #[test]
+    fn metadata_can_be_too_large_for_a_partition_or_for_all_of_a_commit_together() {
+        for code in [Code::OffsetMetadataTooLarge, Code::InvalidCommitOffsetSize] {
+            assert_eq!(CommitRefused(code).refusal(), Refusal::MetadataTooLarge);
+        }
+    }
 }

@@ -72,9 +72,9 @@ series! {
         watermark_offset: GaugeSeries = WATERMARK_OFFSET => figures.snapshot.watermark,
         watermark_age: GaugeSeries = WATERMARK_AGE => figures.watermark_age,
         watermark_attempts: GaugeSeries = WATERMARK_ATTEMPTS =>
-            figures.oldest.map_or(0, |oldest| oldest.attempts),
+            figures.oldest.as_ref().map_or(0, |oldest| oldest.attempts),
         watermark_state: Each<RecordState, GaugeSeries> = WATERMARK_STATE =>
-            |state| figures.oldest.is_some_and(|oldest| oldest.state == state),
+            |state| figures.oldest.as_ref().is_some_and(|oldest| oldest.state == state),
         settled_ahead: GaugeSeries = SETTLED_AHEAD => figures.snapshot.settled_ahead,
         pending_records: GaugeSeries = PENDING_RECORDS => figures.snapshot.pending,
         pending_bytes: GaugeSeries = PENDING_BYTES => figures.snapshot.pending_bytes,

@@ -111,6 +111,7 @@ fn figures() -> OwnerFigures {
             attempts: 1,
             state: RecordState::Running,
             since: Instant::now(),
+            last_error: None,
         }),
         watermark_age: SECOND,
         ..OwnerFigures::default()

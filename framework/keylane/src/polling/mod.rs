@@ -4,10 +4,11 @@
 //! The thread never runs user code and never waits for it (guarantee G5). It decides nothing about
 //! records; its own business is the assignment, the fetch pauses and the commits.
 
-mod batching;
 mod commits;
 mod failures;
 mod group;
+mod housekeeping;
+mod member;
 mod partitions;
 mod settings;
 mod thread;

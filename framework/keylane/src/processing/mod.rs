@@ -5,10 +5,13 @@ mod cancellation;
 pub(crate) mod decode;
 mod epoch;
 pub(crate) mod processor;
+pub(crate) mod success;
 pub(crate) mod task;
 pub(crate) mod task_error;
 
 pub use cancellation::Cancellation;
+pub use processor::processor_fn;
+pub(crate) use success::Success;
 pub(crate) use task::Task;
 pub(crate) use task_error::TaskError;
 pub use task_error::TaskErrorKind;

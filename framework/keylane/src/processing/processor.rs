@@ -1,8 +1,9 @@
 //! The one trait a user implements.
 
 use std::future::Future;
+use std::sync::Arc;
 
-use super::{Task, TaskError};
+use super::{Success, Task, TaskError};
 
 /// Does the work for one task: calls the database, the HTTP API, the push gateway.
 ///
@@ -10,7 +11,8 @@ use super::{Task, TaskError};
 /// many tasks at once, but never for two records of one key (and partition) at the same time.
 /// Records of one key come in offset order.
 ///
-/// Returning `Ok(())` settles the record as *done*. An error goes to the [retry
+/// Returning `Ok(())` settles the record as *done*. A processor that also leaves records out
+/// implements `Processor<T, Success>` and returns a [`Success`]. An error goes to the [retry
 /// policy](crate::Retry); see [`TaskError`]. A panic counts as a retryable failure of this record
 /// and nothing else.
 ///
@@ -43,27 +45,115 @@ use super::{Task, TaskError};
 ///
 /// let closure = |task: Task<String>| async move {
 ///     println!("{}", task.payload());
-///     Ok::<(), TaskError>(())
+///     Ok(())
 /// };
 /// # fn is_processor<P: Processor<String>>(_: P) {}
 /// # is_processor(Greeter { greeting: "hello".into() });
 /// # is_processor(closure);
 /// ```
-pub trait Processor<T>: Send + Sync + 'static {
+///
+/// One that is used elsewhere too is shared as `Arc<Greeter>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no processor of `{T}`",
+    label = "this cannot process a `Task<{T}>`",
+    note = "a struct, or an `Arc` of it, needs `impl Processor<{T}>`, where `{T}` is what the decoder returns",
+    note = "a function or closure takes a `Task<{T}>`, and returns a `Send` future of `Result<(), TaskError>` or \
+            `Result<Success, TaskError>`; with `keylane::processing::processor_fn(..)` around it the compiler says \
+            what is missing"
+)]
+pub trait Processor<T, O = ()>: Send + Sync + 'static
+where
+    O: Into<Success>,
+{
     /// Makes one attempt at one task.
     ///
     /// # Errors
     /// Any error converts into a retryable [`TaskError`] with `?`; its constructors choose another
     /// fate.
-    fn process(&self, task: Task<T>) -> impl Future<Output = Result<(), TaskError>> + Send;
+    fn process(&self, task: Task<T>) -> impl Future<Output = Result<O, TaskError>> + Send;
 }
 
-impl<T, F, Fut> Processor<T> for F
+// Without it the compiler would say of every struct that it is no closure.
+#[diagnostic::do_not_recommend]
+impl<T, O, F, Fut> Processor<T, O> for F
 where
+    O: Into<Success>,
     F: Fn(Task<T>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), TaskError>> + Send,
+    Fut: Future<Output = Result<O, TaskError>> + Send,
 {
-    fn process(&self, task: Task<T>) -> impl Future<Output = Result<(), TaskError>> + Send {
+    fn process(&self, task: Task<T>) -> impl Future<Output = Result<O, TaskError>> + Send {
         self(task)
+    }
+}
+
+impl<T, O: Into<Success>, P: Processor<T, O>> Processor<T, O> for Arc<P> {
+    fn process(&self, task: Task<T>) -> impl Future<Output = Result<O, TaskError>> + Send {
+        P::process(self, task)
+    }
+}
+
+/// The function or closure itself, checked to be a [`Processor`].
+///
+/// It changes nothing. Where a closure is refused as a processor, the compiler names the part that
+/// does not fit: an error of another type, a future that is not `Send`.
+///
+/// # Examples
+/// ```
+/// use keylane::Task;
+/// use keylane::processing::processor_fn;
+///
+/// let notify = processor_fn(async |task: Task<String>| {
+///     println!("{}", task.payload());
+///     Ok(())
+/// });
+/// # fn is_processor<P: keylane::Processor<String>>(_: P) {}
+/// # is_processor(notify);
+/// ```
+///
+/// A [`TaskError`] is what a processor fails with; others convert by `?`:
+/// ```compile_fail,E0271
+/// # use keylane::Task;
+/// # use keylane::processing::processor_fn;
+/// processor_fn(async |task: Task<String>| task.payload().parse::<u32>().map(drop));
+/// ```
+pub fn processor_fn<T, O, F, Fut>(function: F) -> F
+where
+    O: Into<Success>,
+    F: Fn(Task<T>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<O, TaskError>> + Send,
+{
+    function
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestTask;
+
+    struct Length;
+
+    impl Processor<String, Success> for Length {
+        async fn process(&self, task: Task<String>) -> Result<Success, TaskError> {
+            match task.payload().len() {
+                0 => Ok(Success::skipped("empty")),
+                1 => Err("too short")?,
+                _ => Ok(Success::Done),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shared_processor_is_one() {
+        async fn run(processor: impl Processor<String, Success>, payload: &str) -> String {
+            let task = TestTask::new(payload.to_owned()).build();
+            match processor.process(task).await {
+                Ok(success) => format!("{success:?}"),
+                Err(error) => error.to_string(),
+            }
+        }
+        let shared = Arc::new(Length);
+        assert_eq!(run(shared.clone(), "long").await, "Done");
+        assert_eq!(run(shared.clone(), "1").await, "too short");
+        assert!(run(Arc::new(shared), "").await.contains("empty"));
     }
 }

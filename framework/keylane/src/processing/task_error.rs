@@ -9,21 +9,26 @@ use crate::support::error_text;
 
 /// Why an attempt failed, and what happens to the record.
 ///
-/// Every error converts into a *retryable* one with `?`, so the retry policy decides. The
-/// constructors select another action.
+/// Every error converts into a *retryable* one with `?`, so the retry policy decides. Boxed errors,
+/// those of `anyhow` and `eyre`, and text convert too. The constructors select another action.
 ///
 /// | made by | what happens |
 /// |---|---|
-/// | `?`, [`retryable`](Self::retryable) | retried by the policy of the subscription |
+/// | `?`, `.into()`, [`retryable`](Self::retryable) | retried by the policy of the subscription |
 /// | [`retry_after`](Self::retry_after) | the same, with the delay chosen here (HTTP 429, 503) |
 /// | [`unavailable`](Self::unavailable) | retried until it works; uses up neither attempts nor retry time |
 /// | [`fatal`](Self::fatal) | no further attempt: dead-lettered (or parked, or the subscription stops, as configured) |
-/// | [`skip`](Self::skip) | settled as *skipped*, and counted |
+///
+/// Leaving a record out is no error: see [`Success`](crate::Success).
+///
+/// What converts is `Send` and `Sync`, because attempts move between threads. A `Box<dyn Error>` is
+/// neither: declare it as `Box<dyn Error + Send + Sync>`, or return its text.
 ///
 /// # Places and classes
 /// Where several keys fail at once, an outage is suspected rather than a bad record: see
 /// [`Outage`](crate::config::Outage). An error counts by its *class*, the type of the error unless
-/// [`of_class`](Self::of_class) names another, and by the *place* that [`at`](Self::at) names.
+/// [`of_class`](Self::of_class) names another, and by the *place* that [`at`](Self::at) names. A
+/// box, an error of `anyhow`, and text hide what is in them: all boxes are one class.
 ///
 /// # Examples
 /// ```
@@ -33,7 +38,6 @@ use crate::support::error_text;
 /// fn classify(status: u16, retry_after: Duration) -> Result<(), TaskError> {
 ///     match status {
 ///         200..=299 => Ok(()),
-///         404 => Err(TaskError::skip("the device is gone")),
 ///         429 => Err(TaskError::retry_after("the gateway is busy", retry_after)),
 ///         400..=499 => Err(TaskError::fatal(format!("refused with {status}"))),
 ///         502..=504 => Err(TaskError::unavailable("the gateway is down").at("sms gateway")),
@@ -57,7 +61,6 @@ pub struct TaskError {
 /// use keylane::TaskError;
 ///
 /// assert_eq!(TaskError::fatal("unknown device").kind(), TaskErrorKind::Fatal);
-/// assert_eq!(TaskError::skip("not for us").kind(), TaskErrorKind::Skip);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -68,8 +71,6 @@ pub enum TaskErrorKind {
     Unavailable,
     /// The record is not retried.
     Fatal,
-    /// The record is left out.
-    Skip,
 }
 
 /// How a failure counts for outages.
@@ -163,11 +164,6 @@ impl TaskError {
         Self::new(TaskErrorKind::Fatal, error)
     }
 
-    /// Nothing to do for this record: settle it as skipped.
-    pub fn skip<E: Into<Box<dyn Error + Send + Sync>>>(reason: E) -> Self {
-        Self::new(TaskErrorKind::Skip, reason)
-    }
-
     fn new<E: Into<Box<dyn Error + Send + Sync>>>(kind: TaskErrorKind, error: E) -> Self {
         let cause = Cause::of_class(std::any::type_name::<E>());
         Self {
@@ -257,14 +253,13 @@ fn cut(mut name: Cow<'static, str>) -> Cow<'static, str> {
     name
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
+// `TaskError` does not implement `Error`: this blanket needs that, and `?` is what users write.
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskError {
     fn from(error: E) -> Self {
         Self::retryable(error)
     }
 }
 
-// `TaskError` does not implement `Error`: the blanket `From` above needs that, and `?` is what
-// users write.
 /// The error without its causes; a text beyond 4 KiB is cut.
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -293,6 +288,38 @@ mod tests {
         let error: TaskError = std::io::Error::other("down").into();
         assert_eq!(error.kind(), TaskErrorKind::Retryable);
         assert_eq!(error.to_string(), "down");
+    }
+
+    #[test]
+    fn boxes_text_and_what_converts_into_a_box_become_retryable_with_their_causes() {
+        type Boxed = Box<dyn Error + Send + Sync>;
+        /// As `anyhow::Error`: no `Error` itself, but it converts into a box.
+        struct Report(Boxed);
+        impl From<Report> for Boxed {
+            fn from(report: Report) -> Self {
+                report.0
+            }
+        }
+        fn boxed() -> Result<(), Boxed> {
+            Err(std::io::Error::other("in a box").into())
+        }
+        fn report() -> Result<(), Report> {
+            Err(Report("reported".into()))
+        }
+        fn fails(how: &str) -> Result<(), TaskError> {
+            match how {
+                "in a box" => boxed()?,
+                "reported" => report()?,
+                "owned" => return Err(how.to_owned().into()),
+                _ => Err("borrowed")?,
+            }
+            Ok(())
+        }
+        for how in ["in a box", "reported", "owned", "borrowed"] {
+            let error = fails(how).unwrap_err();
+            assert_eq!(error.kind(), TaskErrorKind::Retryable);
+            assert_eq!(error.chain(), how);
+        }
     }
 
     #[test]

@@ -29,9 +29,8 @@ mod writes;
 
 pub(crate) use crash_care::instance;
 pub(crate) use epoch::EpochStart;
-pub(crate) use foreign::RetryOwnership;
 pub(crate) use inbox::Inbox;
 pub(crate) use observer::{Observed, Observer};
 pub(crate) use open::open;
 pub(crate) use progress::Progress;
-pub(crate) use shared::{Runtime, Work};
+pub(crate) use shared::{Runtime, Surroundings, Work};

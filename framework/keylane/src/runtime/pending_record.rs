@@ -1,6 +1,6 @@
 //! A record while it is pending.
 
-use crate::dead_letter::FailureHistory;
+use crate::dead_letter::{ErrorText, FailureHistory};
 use crate::record::{KeyHash, Record};
 
 /// What the core keeps for its owner.
@@ -19,7 +19,54 @@ impl PendingRecord {
         }
     }
 
+    /// The error of its last attempt, here or in an earlier round through the retry topic.
+    pub(crate) fn last_error(&self) -> Option<ErrorText> {
+        match &self.failure {
+            Some(failure) => Some(failure.error.clone()),
+            None => {
+                let _ = self.record.retry_state()?;
+                ErrorText::of_earlier_round(self.record.headers())
+            }
+        }
+    }
+
     pub(crate) fn key_hash(&self) -> Option<KeyHash> {
         self.record.key().map(KeyHash::of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Headers;
+    use crate::dead_letter::read_headers;
+    use crate::record::Arena;
+
+    #[test]
+    fn the_last_error_is_of_this_delivery_or_else_of_an_earlier_round() {
+        let record = |headers: Headers, is_retry_topic| {
+            let headers = Some(read_headers(headers, is_retry_topic));
+            let record = Record::new(&mut Arena::default(), 1, None, None, None, headers);
+            PendingRecord::new(record)
+        };
+        let mut headers = Headers::new();
+        headers.push("keylane-error", "x".repeat(5_000));
+        let error = |pending: &PendingRecord| {
+            let error = pending.last_error()?;
+            Some(error.as_str().to_owned())
+        };
+        // A dead letter that was written back: its error is that of another record.
+        assert_eq!(error(&record(headers.clone(), false)), None);
+        let mut retried = record(headers, true);
+        let text = error(&retried).unwrap();
+        assert!(text.len() <= 1024 && text.starts_with("xxx"));
+        retried.failure = Some(Box::new(FailureHistory {
+            attempts: 0,
+            first_failure_millis: 1,
+            last_failure_millis: 2,
+            reason: "",
+            error: ErrorText::of("now"),
+        }));
+        assert_eq!(error(&retried).as_deref(), Some("now"));
     }
 }

@@ -85,7 +85,7 @@ impl Progress {
 
     /// The figures of the owner's last pass.
     pub(crate) fn figures(&self) -> OwnerFigures {
-        *lock(&self.figures)
+        lock(&self.figures).clone()
     }
 
     /// Records settled above the watermark, as of the owner's last pass.

@@ -5,10 +5,13 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use keylane_core::{FailedAttempt, Failure, Moment, OutageGuard, PartitionSettings};
+use keylane_core::{
+    Backoff, FailedAttempt, Failure, LaneOrder, Moment, OutageGuard, PartitionSettings,
+};
 
 use super::foreign::RetryOwnership;
 use super::observer::Observer;
+use crate::SubscriptionConfig;
 use crate::kafka::config::ClientSettings;
 use crate::metrics::SubscriptionMetrics;
 use crate::processing::Cause;
@@ -16,6 +19,17 @@ use crate::producer::{RecordWriter, TopicTarget};
 use crate::status::{Control, OutageWatch, SharedLease};
 use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
+
+/// At most one failed write to the retry or dead-letter topic is a warning in this interval.
+const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
+
+/// Back-off of writes to the retry and dead-letter topics that failed.
+const PUBLISH_BACKOFF: Backoff = Backoff {
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(10),
+    multiplier: 2.0,
+    jitter: 0.2,
+};
 
 /// The user's part of the work, and how it is traced.
 pub(crate) struct Work<D, P> {
@@ -59,7 +73,66 @@ pub(crate) struct Runtime {
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
+/// Where owners write, and what else there is only with Kafka, or only without it.
+pub(crate) struct Surroundings {
+    pub(crate) writer: Option<RecordWriter>,
+    pub(crate) retry_topic: Option<TopicTarget>,
+    pub(crate) dead_letter_topic: Option<TopicTarget>,
+    pub(crate) side_config: ClientSettings,
+    pub(crate) lease: Arc<SharedLease>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
 impl Runtime {
+    pub(crate) fn new(
+        config: &SubscriptionConfig,
+        control: Arc<Control>,
+        metrics: Arc<SubscriptionMetrics>,
+        surroundings: Surroundings,
+    ) -> Self {
+        let Surroundings {
+            writer,
+            retry_topic,
+            dead_letter_topic,
+            side_config,
+            lease,
+            observer,
+        } = surroundings;
+        let origin_of_time = control.outages.origin_of_time();
+        let ownership = config.retry.topic.as_ref().zip(retry_topic.as_ref());
+        let ownership = ownership.map(|(settings, target)| {
+            RetryOwnership::new(
+                config,
+                settings,
+                target,
+                side_config.clone(),
+                control.clone(),
+                origin_of_time,
+            )
+        });
+        Self {
+            group: config.group.as_str().into(),
+            attempt_timeout: config.attempt_timeout,
+            commit_interval: config.commit_interval,
+            origin_settings: partition_settings(config, LaneOrder::Offset),
+            retry_settings: partition_settings(config, LaneOrder::Due),
+            outages: control.outages.clone(),
+            plain_keys: config.hot_keys.plain_keys,
+            lane_hash: RandomState::default(),
+            writer,
+            retry_topic,
+            ownership,
+            dead_letter_topic,
+            side_config,
+            failed_writes: LogLimit::every(FAILED_WRITES_EVERY),
+            lease,
+            control,
+            metrics,
+            origin_of_time,
+            observer,
+        }
+    }
+
     pub(crate) fn moment(&self, instant: Instant) -> Moment {
         Moment::new(instant.saturating_duration_since(self.origin_of_time))
     }
@@ -94,4 +167,19 @@ impl Runtime {
     pub(crate) fn lane(&self, key: &[u8]) -> u64 {
         self.lane_hash.hash_one(key)
     }
+}
+
+fn partition_settings(
+    config: &SubscriptionConfig,
+    lane_order: LaneOrder,
+) -> Arc<PartitionSettings> {
+    Arc::new(PartitionSettings {
+        concurrency: config.concurrency,
+        retry: config.retry_policy(),
+        lane_order,
+        publish_backoff: PUBLISH_BACKOFF,
+        watched_records: config.limits.pause_at_records,
+        watchdog: config.core_watchdog(),
+        blocker: config.blocker_policy(),
+    })
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use keylane_core::{RecordState, Snapshot};
 
 use super::OldestRecord;
+use crate::dead_letter::ErrorText;
 use crate::record::KeyHash;
 use crate::support::clock;
 
 /// The core's figures of a partition, and those that need a look at its records.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct OwnerFigures {
     pub(crate) snapshot: Snapshot,
     /// The record at the watermark, as it was up to some time ago: its key is hashed for it.
@@ -25,13 +26,14 @@ pub(crate) struct OwnerFigures {
 }
 
 /// The unsettled record that the commit waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Oldest {
     pub(crate) offset: i64,
     pub(crate) key_hash: Option<KeyHash>,
     pub(crate) attempts: u32,
     pub(crate) state: RecordState,
     pub(crate) since: Instant,
+    pub(crate) last_error: Option<ErrorText>,
 }
 
 impl Oldest {
@@ -43,6 +45,7 @@ impl Oldest {
             age: clock::elapsed(self.since),
             attempts: self.attempts,
             state: self.state,
+            last_error: self.last_error.map(|error| error.as_str().to_owned()),
         }
     }
 }

@@ -404,6 +404,9 @@ pub struct OldestRecord {
     pub attempts: u32,
     /// What it is doing.
     pub state: RecordState,
+    /// The text of its last error, here or in an earlier round through the retry topic: at most
+    /// 1,024 bytes. It can be up to two seconds old. `None` where no attempt has failed.
+    pub last_error: Option<String>,
 }
 
 impl OldestRecord {
@@ -423,6 +426,7 @@ impl OldestRecord {
             age: Duration::ZERO,
             attempts: 0,
             state,
+            last_error: None,
         }
     }
 }

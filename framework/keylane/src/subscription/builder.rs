@@ -1,11 +1,13 @@
 //! The builder: a thin layer over [`SubscriptionConfig`].
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use crate::config::{
     Blocker, BootstrapServers, HotKeySettings, Limits, Outage, Reading, Tracing, Watchdog,
 };
-use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig};
+use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig, Success};
 
 use super::error::StartError;
 use super::handle::Subscription;
@@ -274,12 +276,20 @@ impl SubscriptionBuilder {
     /// # Errors
     /// One error that names what is wrong and the fix, after at most
     /// [`SubscriptionConfig::startup_timeout`].
-    pub async fn start<T, D, P>(self, decoder: D, processor: P) -> Result<Subscription, StartError>
+    // In a box, because its type then does not name the processor: a processor that does not fit is
+    // one error of the compiler, not three.
+    #[must_use = "a subscription starts when this is awaited"]
+    pub fn start<T, O, D, P>(
+        self,
+        decoder: D,
+        processor: P,
+    ) -> Pin<Box<dyn Future<Output = Result<Subscription, StartError>> + Send>>
     where
         T: Send + 'static,
+        O: Into<Success> + 'static,
         D: Decode<T>,
-        P: Processor<T>,
+        P: Processor<T, O>,
     {
-        super::start::start(self.config, decoder, processor).await
+        Box::pin(super::start::start(self.config, decoder, processor))
     }
 }

@@ -12,4 +12,3 @@ mod panic_tests;
 mod start;
 
 pub use builder::SubscriptionBuilder;
-pub(crate) use start::{FAILED_WRITES_EVERY, partition_settings};

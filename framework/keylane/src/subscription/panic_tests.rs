@@ -177,7 +177,7 @@ async fn a_panic_of_an_owner_or_of_its_tasks_ends_run() {
         write(&broker, topic, 1).await;
         let builder = builder(&broker, topic).dead_letter(DeadLetter::topic(&dead));
         plant(place, topic, 1);
-        let fails = |_: Task<Bytes>| async { Err(TaskError::fatal("no")) };
+        let fails = |_: Task<Bytes>| async { Err::<(), _>(TaskError::fatal("no")) };
         let subscription = builder.start(Raw, fails).await.unwrap();
         assert_eq!(
             internal_error(subscription).await,

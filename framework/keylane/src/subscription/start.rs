@@ -1,45 +1,34 @@
 //! Starts a subscription from its settings.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset};
+use keylane_core::Reset;
 
 use super::error::StartError;
 use super::handle::Subscription;
-use crate::kafka::config::{ClientSettings, ConsumerSettings, consumer_config, side_client_config};
+use crate::kafka::config::{ConsumerSettings, consumer_config, side_client_config};
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
 use crate::kafka::{Client, Context, EndOffsets};
 use crate::metrics::SubscriptionMetrics;
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
-use crate::runtime::{self, RetryOwnership, Runtime, Work};
+use crate::runtime::{self, Runtime, Surroundings, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
-use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
-use crate::{Decode, Processor, SubscriptionConfig};
+use crate::{Decode, Processor, SubscriptionConfig, Success};
 
-/// At most one failed write to the retry or dead-letter topic is a warning in this interval.
-pub(crate) const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
-
-/// Back-off of writes to the retry and dead-letter topics that failed.
-const PUBLISH_BACKOFF: Backoff = Backoff {
-    initial: std::time::Duration::from_millis(100),
-    max: std::time::Duration::from_secs(10),
-    multiplier: 2.0,
-    jitter: 0.2,
-};
-
-pub(super) async fn start<T, D, P>(
+pub(super) async fn start<T, O, D, P>(
     config: SubscriptionConfig,
     decoder: D,
     processor: P,
 ) -> Result<Subscription, StartError>
 where
     T: Send + 'static,
+    O: Into<Success> + 'static,
     D: Decode<T>,
-    P: Processor<T>,
+    P: Processor<T, O>,
 {
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current()
@@ -52,7 +41,7 @@ where
         .limited_to(config.limits.max_in_flight);
     let control = Arc::new(control);
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
-    let (client, runtime, settings, side_config) = {
+    let (client, runtime, settings) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
         // librdkafka's calls block.
         tokio::task::spawn_blocking(move || connect(&config, &control, &metrics))
@@ -64,15 +53,16 @@ where
         processor,
         spans: AttemptSpans::new(&config),
     });
+    let end_offsets = EndOffsets::new(runtime.side_config.clone());
     let open: OwnerFactory = Box::new(move |opening| {
-        runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening)
+        runtime::open::<T, O, D, P>(&tokio, runtime.clone(), work.clone(), opening)
     });
     let poll_loop = PollLoop::new(
         client,
         control.clone(),
         metrics,
         settings,
-        EndOffsets::new(side_config),
+        end_offsets,
         open,
     );
     spawn(&config, &control, poll_loop)?;
@@ -84,7 +74,7 @@ fn connect(
     config: &SubscriptionConfig,
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
-) -> Result<(Client, Arc<Runtime>, PollSettings, ClientSettings), StartError> {
+) -> Result<(Client, Arc<Runtime>, PollSettings), StartError> {
     let mut consumer_config = consumer_config(
         &ConsumerSettings {
             bootstrap_servers: config.bootstrap_servers.as_str(),
@@ -149,45 +139,16 @@ fn connect(
         .collect();
     let client = Client::subscribe(&consumer_config, config.reading, context, &names)
         .map_err(StartError::Create)?;
-    let origin_of_time = control.outages.origin_of_time();
-    let ownership = config
-        .retry
-        .topic
-        .as_ref()
-        .zip(retry.as_ref())
-        .map(|(settings, target)| {
-            let (side_config, control) = (side_config.clone(), control.clone());
-            RetryOwnership::new(
-                config,
-                settings,
-                target,
-                side_config,
-                control,
-                origin_of_time,
-            )
-        });
-    let runtime = Runtime {
-        group: config.group.as_str().into(),
-        attempt_timeout: config.attempt_timeout,
-        commit_interval: config.commit_interval,
-        origin_settings: partition_settings(config, LaneOrder::Offset),
-        retry_settings: partition_settings(config, LaneOrder::Due),
-        outages: control.outages.clone(),
-        plain_keys: config.hot_keys.plain_keys,
-        lane_hash: foldhash::fast::RandomState::default(),
+    let surroundings = Surroundings {
         writer: producer.map(RecordWriter::Kafka),
         retry_topic: retry,
         dead_letter_topic: dead_letters,
-        side_config: side_config.clone(),
-        ownership,
-        failed_writes: LogLimit::every(FAILED_WRITES_EVERY),
+        side_config,
         lease,
-        control: control.clone(),
-        metrics: metrics.clone(),
-        origin_of_time,
         observer: None,
     };
-    Ok((client, Arc::new(runtime), settings, side_config))
+    let runtime = Runtime::new(config, control.clone(), metrics.clone(), surroundings);
+    Ok((client, Arc::new(runtime), settings))
 }
 
 /// Records on their way to the retry and dead-letter topics at once, over all partitions. What
@@ -226,21 +187,6 @@ fn target(name: &str, report: &TopicReport) -> TopicTarget {
         name: name.into(),
         partitions: PartitionCount::new(count, Instant::now()),
     }
-}
-
-pub(crate) fn partition_settings(
-    config: &SubscriptionConfig,
-    lane_order: LaneOrder,
-) -> Arc<PartitionSettings> {
-    Arc::new(PartitionSettings {
-        concurrency: config.concurrency,
-        retry: config.retry_policy(),
-        lane_order,
-        publish_backoff: PUBLISH_BACKOFF,
-        watched_records: config.limits.pause_at_records,
-        watchdog: config.core_watchdog(),
-        blocker: config.blocker_policy(),
-    })
 }
 
 /// Starts the polling thread. Whatever ends it, the subscription ends with it (guarantee G9).

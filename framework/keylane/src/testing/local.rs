@@ -12,7 +12,7 @@ use crate::runtime::{self, Work};
 use crate::status::{Control, OutageStatus};
 use crate::support::clock;
 use crate::trace::AttemptSpans;
-use crate::{Decode, NewTask, Processor, SubscriptionConfig};
+use crate::{Decode, NewTask, Processor, SubscriptionConfig, Success};
 
 /// A subscription without Kafka: its records come from memory, and so do its retry and dead-letter
 /// topics. What decides about them, and what runs the attempts, is what runs with Kafka.
@@ -61,7 +61,7 @@ impl LocalSubscription {
     /// # Panics
     /// Outside of a tokio runtime.
     #[track_caller]
-    pub fn start<T, D, P>(
+    pub fn start<T, O, D, P>(
         config: SubscriptionConfig,
         decoder: D,
         processor: P,
@@ -69,8 +69,9 @@ impl LocalSubscription {
     ) -> Result<Self, ConfigError>
     where
         T: Send + 'static,
+        O: Into<Success> + 'static,
         D: Decode<T>,
-        P: Processor<T>,
+        P: Processor<T, O>,
     {
         config.validate()?;
         clock::follow_runtime();
@@ -93,7 +94,7 @@ impl LocalSubscription {
         let topics = Arc::new_cyclic(|topics: &Weak<Topics>| {
             let runtime = Arc::new(local_runtime(&config, &control, topics.clone()));
             let open = move |opening| {
-                runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening);
+                runtime::open::<T, O, D, P>(&tokio, runtime.clone(), work.clone(), opening);
             };
             Topics {
                 config,

@@ -2,21 +2,17 @@
 
 use std::sync::{Arc, Weak};
 
-use keylane_core::LaneOrder;
-
 use super::topics::Topics;
 use crate::SubscriptionConfig;
 use crate::kafka::config::ClientSettings;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{Acknowledged, OutgoingRecord};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
-use crate::runtime::{RetryOwnership, Runtime};
+use crate::runtime::{Runtime, Surroundings};
 use crate::status::{Control, SharedLease};
-use crate::subscription::{FAILED_WRITES_EVERY, partition_settings};
-use crate::support::LogLimit;
 
 pub(super) fn local_runtime(
-    config: &Arc<SubscriptionConfig>,
+    config: &SubscriptionConfig,
     control: &Arc<Control>,
     topics: Weak<Topics>,
 ) -> Runtime {
@@ -24,21 +20,6 @@ pub(super) fn local_runtime(
         name: name.into(),
         partitions: PartitionCount::fixed(i32::MAX),
     };
-    let retry_topic = config.retry_topic().map(|name| target(&name));
-    let dead_letter_topic = config.dead_letter.as_ref().map(|it| target(&it.topic));
-    let origin_of_time = control.outages.origin_of_time();
-    let ownership = config.retry.topic.as_ref().zip(retry_topic.as_ref());
-    let ownership = ownership.map(|(settings, target)| {
-        let no_client = ClientSettings::default();
-        RetryOwnership::new(
-            config,
-            settings,
-            target,
-            no_client,
-            control.clone(),
-            origin_of_time,
-        )
-    });
     let writer = topics.clone();
     let write = move |record: OutgoingRecord| match writer.upgrade() {
         Some(topics) => topics.write(record),
@@ -48,25 +29,14 @@ pub(super) fn local_runtime(
             offset: 0,
         },
     };
-    Runtime {
-        group: config.group.as_str().into(),
-        attempt_timeout: config.attempt_timeout,
-        commit_interval: config.commit_interval,
-        origin_settings: partition_settings(config, LaneOrder::Offset),
-        retry_settings: partition_settings(config, LaneOrder::Due),
-        outages: control.outages.clone(),
-        plain_keys: config.hot_keys.plain_keys,
-        lane_hash: foldhash::fast::RandomState::default(),
+    let surroundings = Surroundings {
         writer: Some(RecordWriter::Memory(Arc::new(write))),
-        retry_topic,
-        dead_letter_topic,
+        retry_topic: config.retry_topic().map(|name| target(&name)),
+        dead_letter_topic: config.dead_letter.as_ref().map(|it| target(&it.topic)),
         side_config: ClientSettings::default(),
-        ownership,
-        failed_writes: LogLimit::every(FAILED_WRITES_EVERY),
         lease: Arc::new(SharedLease::lasting()),
-        control: control.clone(),
-        metrics: Arc::new(SubscriptionMetrics::new(config.label())),
-        origin_of_time,
         observer: Some(Arc::new(topics)),
-    }
+    };
+    let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
+    Runtime::new(config, control.clone(), metrics, surroundings)
 }

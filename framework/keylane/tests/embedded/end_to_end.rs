@@ -10,7 +10,9 @@ use super::common::{self, PATIENCE, eventually};
 use keylane::config::{Backoff, Reading};
 use keylane::status::State;
 use keylane::subscription::SubscriptionBuilder;
-use keylane::{DeadLetter, Json, NewTask, Raw, Retry, Subscription, Task, TaskError, TaskProducer};
+use keylane::{
+    DeadLetter, Json, NewTask, Raw, Retry, Subscription, Success, Task, TaskError, TaskProducer,
+};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -204,11 +206,11 @@ async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes()
                             attempts.lock().unwrap().push(task.attempt());
                             return Err(TaskError::retryable("never"));
                         }
-                        11 => return Err(TaskError::skip("eleven")),
+                        11 => return Ok(Success::skipped("eleven")),
                         _ => {}
                     }
                     note(&seen, &task);
-                    Ok(())
+                    Ok(Success::Done)
                 }
             })
             .await
@@ -357,7 +359,7 @@ async fn a_retry_through_the_topic_lets_the_key_go_on_and_comes_back() {
                         ));
                     }
                     note(&seen, &task);
-                    Ok(())
+                    Ok(Success::Done)
                 }
             })
             .await

@@ -1,6 +1,6 @@
 //! One subscription of a process: its owners, and the commits and marks that ship.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use keylane_core::member::{
@@ -24,8 +24,11 @@ pub(super) struct Owner {
     /// The next offset to deliver.
     pub(super) read: i64,
     pub(super) running: Vec<(Ticket, i64)>,
+    /// What is delivered and not settled, what runs included.
+    pub(super) pending: BTreeSet<i64>,
     /// Its share of what the process gives.
     pub(super) permit: Permit,
+    pub(super) last_trial: LastTrial,
     pub(super) commits: EpochCommits,
     /// What is committed is not known yet, and nothing is read.
     pub(super) beginning: Option<Beginning>,
@@ -33,6 +36,15 @@ pub(super) struct Owner {
     report: Option<CommitPoint>,
     asked: Option<Mark>,
     ending: bool,
+}
+
+/// The trial before the next one.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LastTrial {
+    pub(super) ended: Moment,
+    pub(super) took: Duration,
+    /// A record that needs no trial was ready at its end, and none has started since.
+    pub(super) others_wait: bool,
 }
 
 impl AsRef<EpochCommits> for Owner {
@@ -55,7 +67,9 @@ impl Owner {
             partition,
             read: start.get(),
             running: Vec::new(),
+            pending: BTreeSet::new(),
             permit: Permit::None,
+            last_trial: LastTrial::default(),
             commits: EpochCommits::new(place, epoch),
             beginning: None,
             report: None,

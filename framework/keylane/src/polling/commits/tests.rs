@@ -219,10 +219,38 @@ fn who_is_no_member_any_longer_does_not_try_its_last_commit_again() {
 
 #[test]
 fn a_last_commit_whose_metadata_is_too_large_is_sent_again_with_less() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE, RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE,
+    };
+    for refusal in [
+        RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE,
+        RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE,
+    ] {
+        let mut member = Member::of(&["tasks"]);
+        member.refuse(&[refusal]);
+        assert_eq!(member.tries_of_last_commit(), 2, "{refusal:?}");
+        assert!(member.committed().is_some(), "{refusal:?}");
+    }
+}
+
+/// No answer comes for what was never sent.
+#[test]
+fn a_last_commit_that_the_client_refuses_at_the_end_keeps_no_later_one_from_the_broker() {
     let mut member = Member::of(&["tasks"]);
-    member.refuse(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE]);
-    assert_eq!(member.tries_of_last_commit(), 2);
-    assert!(member.committed().is_some());
+    // No position of any log: the client takes no such list.
+    member.report(0, -1);
+    member.commits.begin_last();
+    let partitions = &mut member.partitions;
+    member
+        .commits
+        .end_last(&member.client, partitions, |_| true);
+    member.report(0, 9);
+    member.commits.begin_last();
+    let deadline = Instant::now() + PATIENCE;
+    while !member.is_last_over() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(member.committed(), Some(9));
 }
 
 #[test]

@@ -3,68 +3,17 @@
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use crate::polling::failures::panicked;
-use crate::polling::thread::PollLoop;
-use crate::status::{State, SubscriptionError};
+use crate::status::SubscriptionError;
 use crate::support::panics;
 
 /// How long closing the client may take: longer than a session without an answer from the brokers,
 /// by Kafka's defaults.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
-impl PollLoop {
-    /// Commits what is settled and leaves the group.
-    pub(crate) fn close(mut self) {
-        // Also after a panic: what owners have reported is true, whatever happened here.
-        if let Err(text) = panics::caught(|| self.give_back()) {
-            self.control.fail(panicked(&text));
-        }
-        for partition in &self.assignment.partitions {
-            self.control
-                .remove_partition(&partition.topic, partition.partition);
-        }
-        let state = if self.control.has_failed() {
-            State::Failed
-        } else {
-            State::Stopped
-        };
-        self.control
-            .given_up
-            .report_all_left_out(self.control.name());
-        let (control, metrics) = (self.control.clone(), self.metrics.clone());
-        let state = match self.let_go() {
-            Ok(()) => state,
-            Err(error) => {
-                control.fail(error);
-                State::Failed
-            }
-        };
-        control.set_state(state);
-        metrics.set_state(state);
-    }
-
-    /// Lets go of everything, and of the client, which polls until the group is left: some hundred
-    /// milliseconds, unless the brokers are away.
-    fn let_go(self) -> Result<(), SubscriptionError> {
-        #[cfg(test)]
-        let topic = self.settings.topics.first().cloned().unwrap_or_default();
-        ends_within(CLOSE_PATIENCE, move || {
-            #[cfg(test)]
-            panics::planted::step("close", &topic);
-            drop(self);
-        })
-    }
-
-    /// Ends all owners, stores their last points, and answers a revoke that is unanswered. Nothing
-    /// of that is left after a shutdown.
-    fn give_back(&mut self) {
-        self.hand_over.fail();
-        self.advance_hand_over();
-        while !self.hand_over.is_closed() {
-            std::thread::sleep(Duration::from_millis(1));
-            self.advance_hand_over();
-        }
-    }
+/// Closes the client by `closing`. It polls until the group is left: some hundred milliseconds,
+/// unless the brokers are away.
+pub(crate) fn leave(closing: impl FnOnce() + Send + 'static) -> Result<(), SubscriptionError> {
+    ends_within(CLOSE_PATIENCE, closing)
 }
 
 fn close_panicked(text: &str) -> SubscriptionError {

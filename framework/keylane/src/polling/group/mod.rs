@@ -2,6 +2,10 @@
 
 mod closing;
 mod hand_over;
+mod lease;
 mod rebalance;
 
+pub(crate) use closing::leave;
 pub(crate) use hand_over::HandOver;
+pub(crate) use lease::look_after_lease;
+pub(crate) use rebalance::Group;

@@ -1,240 +1,188 @@
-//! The polling thread's part in its group: rebalances, and whether it still is a member.
+//! The polling thread's part in its group's rebalances.
 
-use std::time::Instant;
-
+use keylane_core::Reset;
 use keylane_core::member::hand_over::{Answer, AnsweredBy, Outcome, Revoked};
-use keylane_core::member::{Assignor, TopicPartition};
-use keylane_core::{Look, Reset};
+use keylane_core::member::{Assignor, Standing, TopicPartition};
 
 use super::hand_over::News;
 use crate::kafka::{ClientError, GroupEvent, Sign, healthy};
-use crate::metrics::{DrainResult, PollSection, Rebalance};
+use crate::metrics::{DrainResult, Rebalance};
 use crate::polling::failures::recreated;
-use crate::polling::thread::PollLoop;
+use crate::polling::member::Member;
+use crate::polling::watch::Identities;
 use crate::status::SubscriptionError;
 
-impl PollLoop {
-    /// Takes part in rebalances.
-    pub(crate) fn look_after_group(&mut self) {
-        let events = self.client.take_events();
-        if events.is_empty() && !self.hand_over.is_under_way() {
-            return;
-        }
-        let began = Instant::now();
-        for event in events {
-            self.group_event(event);
-        }
-        #[cfg(test)]
-        if self.hand_over.is_under_way() {
-            crate::support::panics::planted::step("hand-over", &self.settings.subscription);
-        }
-        self.advance_hand_over();
-        self.poll_metrics
-            .section(PollSection::Rebalance, began.elapsed());
-    }
+/// Whether this member has an assignment, and what became of its partitions.
+#[derive(Default)]
+pub(crate) struct Group {
+    standing: Standing,
+}
 
-    fn group_event(&mut self, event: GroupEvent) {
-        self.batching.table_changed();
+impl Group {
+    /// Takes part in a rebalance. `logs`: the topics' logs, as far as they are known.
+    pub(crate) fn event(&mut self, event: GroupEvent, member: &mut Member, logs: &Identities) {
         match event {
             GroupEvent::Assigned {
                 partitions,
                 membership,
             } => {
                 // Before the new ones are opened: those that stay wait already.
-                self.wake_fetchers();
-                self.asked.hurry();
-                self.assignment.membership = membership.map(Into::into);
+                member.wake_fetchers();
+                member.assignment.membership = membership.map(Into::into);
                 self.standing.assigned();
-                self.show_standing();
-                self.metrics.rebalance(Rebalance::Assign);
-                self.control.troubles.forget_unreadable();
+                self.show_standing(member);
+                member.metrics.rebalance(Rebalance::Assign);
+                member.control.troubles.forget_unreadable();
                 let topics: Vec<_> = partitions.iter().map(|new| new.topic.as_str()).collect();
-                healthy(&self.control, Sign::Assignment(&topics));
+                healthy(&member.control, Sign::Assignment(&topics));
                 let names = partitions.iter();
                 let places: Vec<_> = names
                     .map(|new| TopicPartition::new(&*new.topic, new.partition))
                     .collect();
                 for mut new in partitions {
-                    if new.left.is_some() && self.settings.reset == Reset::Error {
-                        return self.control.fail(recreated(&new.topic));
+                    if new.left.is_some() && member.settings.reset == Reset::Error {
+                        return member.control.fail(recreated(&new.topic));
                     }
-                    new.log = new.log.or_else(|| self.identities.known(&new.topic));
-                    self.assignment.open(new, self.was_paused);
+                    new.log = new.log.or_else(|| logs.known(&new.topic));
+                    member.assignment.open_assigned(new);
                 }
                 // Known at once: what is not cannot be paused.
-                self.publish_partitions();
-                self.hand_over.assigned(&places);
+                member.publish_partitions();
+                member.hand_over.assigned(&places);
             }
             GroupEvent::Revoked {
                 partitions,
                 revoked,
                 answered_by,
             } => {
-                self.metrics.rebalance(match revoked {
+                member.metrics.rebalance(match revoked {
                     Revoked::Lost => Rebalance::Lost,
                     Revoked::Asked => Rebalance::Revoke,
                 });
-                self.standing.revoked(match self.client.is_eager() {
+                self.standing.revoked(match member.client.is_eager() {
                     true => Assignor::Eager,
                     false => Assignor::Cooperative,
                 });
-                self.show_standing();
+                self.show_standing(member);
                 match answered_by {
                     AnsweredBy::HandOver => {
-                        let drain_timeout = self.settings.drain_timeout;
-                        self.hand_over
-                            .revoke(&self.client, partitions, revoked, drain_timeout);
+                        let drain_timeout = member.settings.drain_timeout;
+                        member
+                            .hand_over
+                            .revoke(&member.client, partitions, revoked, drain_timeout);
                     }
                     AnsweredBy::Callback => {
                         for place in &partitions {
-                            self.assignment.close_now(&place.topic, place.partition);
+                            member.assignment.close_now(&place.topic, place.partition);
                         }
                         match revoked {
-                            Revoked::Lost => self.lost(&partitions),
-                            Revoked::Asked => self.forget(&partitions),
+                            Revoked::Lost => self.lost(member, &partitions),
+                            Revoked::Asked => forget(member, &partitions),
                         }
                     }
                 }
             }
-            GroupEvent::Failed(error) => self.control.fail(SubscriptionError::Fatal(error)),
+            GroupEvent::Failed(error) => member.control.fail(SubscriptionError::Fatal(error)),
         }
-        self.show_state();
+        member.show_state();
     }
 
     /// Goes on with a hand-over, and with a shutdown.
-    pub(crate) fn advance_hand_over(&mut self) {
+    pub(crate) fn advance(&mut self, member: &mut Member) {
         while let Some(news) =
-            self.hand_over
-                .advance(&self.client, &mut self.assignment, &mut self.commits)
+            member
+                .hand_over
+                .advance(&member.client, &mut member.assignment, &mut member.commits)
         {
-            self.batching.table_changed();
             match news {
                 News::AllDrain => {
-                    self.show_state();
-                    self.assignment.update_pauses(&self.client, true);
+                    member.show_state();
+                    member.update_pauses();
                 }
-                News::Dropped(places) => self.lost(&places),
-                News::GivenBack(answer, answered) => self.given_back(&answer, answered),
+                News::Dropped(places) => self.lost(member, &places),
+                News::GivenBack(answer, answered) => self.given_back(member, &answer, answered),
             }
         }
     }
 
-    fn given_back(&mut self, answer: &Answer, answered: Result<(), ClientError>) {
-        self.wake_fetchers();
+    fn given_back(
+        &mut self,
+        member: &mut Member,
+        answer: &Answer,
+        answered: Result<(), ClientError>,
+    ) {
+        member.wake_fetchers();
         let result = match answer.outcome {
             Outcome::Drained => DrainResult::Drained,
             Outcome::Deadline => DrainResult::Deadline,
             Outcome::Lost => DrainResult::Lost,
         };
-        self.metrics.drained(result, answer.took);
-        self.metrics
-            .set_assigned_partitions(self.assignment.partitions.len());
+        member.metrics.drained(result, answer.took);
+        member
+            .metrics
+            .set_assigned_partitions(member.assignment.partitions.len());
         if !answer.presumed_lost.is_empty() {
-            self.lost(&answer.presumed_lost);
+            self.lost(member, &answer.presumed_lost);
             // What is left, if anything, the client reports next.
-            if self.assignment.partitions.is_empty() {
-                self.metrics.rebalance(Rebalance::Lost);
+            if member.assignment.partitions.is_empty() {
+                member.metrics.rebalance(Rebalance::Lost);
             }
         }
-        self.forget(&answer.places);
+        forget(member, &answer.places);
         let dropped = answer.outcome != Outcome::Drained;
         tracing::info!(took = ?answer.took, handed_back = answer.pending, dropped, "partitions given back");
-        let ends = self.is_draining() || self.control.must_end();
+        let ends = member.is_draining() || member.control.must_end();
         if let Err(error) = answered
             && let Some(error) = of_refused_answer(error.to_string(), ends)
         {
-            self.control.fail(error);
+            member.control.fail(error);
         }
-        if !self.control.must_end() {
-            self.show_state();
+        if !member.control.must_end() {
+            member.show_state();
         }
     }
 
     /// The group has given these partitions to others, or their topic is gone.
-    fn lost(&mut self, places: &[TopicPartition]) {
+    fn lost(&mut self, member: &Member, places: &[TopicPartition]) {
         tracing::warn!(
             partitions = places.len(),
             "the group has given this member's partitions away; what runs there is dropped"
         );
-        let are_others_left = !self.assignment.partitions.is_empty();
+        let are_others_left = !member.assignment.partitions.is_empty();
         self.standing.gone(Revoked::Lost, are_others_left);
         // Before they are gone from the status: to have nothing and be assigned means something
         // else.
-        self.show_standing();
-        self.forget(places);
+        self.show_standing(member);
+        forget(member, places);
     }
 
-    /// The status no longer shows these partitions.
-    fn forget(&self, places: &[TopicPartition]) {
-        for place in places {
-            self.control
-                .remove_partition(&self.settings.intern(&place.topic), place.partition);
-        }
-    }
-
-    /// After the answer to a rebalance: those that stay read on at once.
-    pub(crate) fn wake_fetchers(&self) {
-        if !self.is_draining() {
-            let reading = self
-                .assignment
-                .partitions
-                .iter()
-                .filter(|partition| !partition.fetch_paused);
-            self.client
-                .wake(reading.map(|partition| (&*partition.topic, partition.partition)));
-        }
-    }
-
-    fn show_standing(&self) {
-        self.control.set_assigned(self.standing.is_assigned());
+    fn show_standing(&self, member: &Member) {
+        member.control.set_assigned(self.standing.is_assigned());
     }
 
     /// Where the broker assigns, the member's epoch shows whether it has an assignment.
-    pub(crate) fn look_at_membership(&mut self) {
-        if self.standing.is_assigned() || !self.settings.broker_assigns {
+    pub(crate) fn look_at_epoch(&mut self, member: &Member) {
+        if self.standing.is_assigned() || !member.settings.broker_assigns {
             return;
         }
-        let membership = self.client.membership();
+        let membership = member.client.membership();
         let epoch = membership
             .as_deref()
             .and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
         self.standing.has_epoch(epoch.unwrap_or(0));
         if self.standing.is_assigned() {
-            self.show_standing();
-            self.show_state();
+            self.show_standing(member);
+            member.show_state();
         }
     }
+}
 
-    /// Where the process has stood still nothing starts until the group has answered for this
-    /// member.
-    pub(crate) fn look_after_lease(&mut self) {
-        match self.client.lease().look() {
-            Look::Good => return,
-            Look::DoubtBegins => {
-                tracing::warn!(
-                    "the process stood still for a second or more (stopped, suspended, starved of CPU); nothing new \
-                     starts until the group confirms that it still is a member"
-                );
-                self.commits.ask_for_proof();
-                return;
-            }
-            Look::Doubtful if !self.commits.take_proof() => return,
-            Look::Doubtful => {
-                self.client.lease().confirm();
-                tracing::info!(
-                    "the group has confirmed the membership, or taken it away; going on"
-                );
-            }
-            Look::GaveUp => {
-                self.commits.forget_proof();
-                tracing::warn!(
-                    "the group does not confirm the membership (the brokers are away?); going on without"
-                );
-            }
-        }
-        for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.confirmed += 1);
-        }
+/// The status no longer shows these partitions.
+fn forget(member: &Member, places: &[TopicPartition]) {
+    for place in places {
+        member
+            .control
+            .remove_partition(&member.settings.intern(&place.topic), place.partition);
     }
 }
 

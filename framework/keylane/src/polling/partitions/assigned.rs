@@ -9,11 +9,11 @@ use keylane_core::member::{
     EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
 };
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, LeaderEpoch, NotDueEpisode, OwnerWatch, Position, Reset,
-    StartQuestion, StartSigns, Withheld,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, Moment, NotDueEpisode, OwnerWatch, Position, Reset,
+    StartQuestion, StartSigns, Step, Withheld,
 };
 
-use crate::kafka::READ_LIMIT;
+use crate::kafka::{NewPartition, READ_LIMIT};
 use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::record::Record;
 use crate::runtime::{Inbox, Progress};
@@ -62,7 +62,7 @@ pub(crate) struct Assigned {
     pub(crate) stale_end: Option<i64>,
     /// The owner has the log's end.
     pub(crate) sent_log_end: bool,
-    pub(crate) opened_at: Instant,
+    opened_at: Instant,
     pub(crate) owner_watch: OwnerWatch,
     /// Being given back.
     pub(crate) revoking: bool,
@@ -116,6 +116,10 @@ impl Assigned {
         }
     }
 
+    pub(crate) fn now(&self) -> Moment {
+        Moment::new(self.opened_at.elapsed())
+    }
+
     /// Hands the batch to the owner.
     pub(crate) fn hand_over(&mut self) {
         if self.batch.is_empty() {
@@ -156,6 +160,19 @@ impl Assigned {
         }
     }
 
+    /// What the next epoch of this partition begins with.
+    pub(super) fn replacement(&self) -> NewPartition {
+        NewPartition {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            committed: None,
+            log: self.log.id(),
+            left: None,
+            stale_end: self.stale_end,
+            beginning: self.beginning,
+        }
+    }
+
     /// The epoch that is to follow now because the log has changed.
     pub(crate) fn next_epoch(&self) -> Option<NextEpoch> {
         if !self.log.has_changed() {
@@ -167,6 +184,11 @@ impl Assigned {
             revoking: self.revoking,
         };
         self.log.next_epoch(reached, self.now())
+    }
+
+    /// The next step to a first position, where there is one to take.
+    pub(super) fn step(&self) -> Option<Step> {
+        self.beginning.as_ref().map(Beginning::step)
     }
 
     pub(crate) fn pending_records(&self) -> u64 {

@@ -1,25 +1,29 @@
 //! The table of assigned partitions: opening, pausing, giving up.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use keylane_core::member::{
-    EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog, Sighting, TopicPartition,
-};
+use keylane_core::member::{EpochCommits, PauseOrder, PauseWish, Pauses, ReadLog, TopicPartition};
 use keylane_core::{
     Budget, BudgetChange, CommitContent, Epoch, Evidence, MapError, Position, commit_map,
 };
 
 use super::assigned::Assigned;
-use crate::kafka::{Client, ClientError, FailedFetch, Logs, NewPartition, READ_LIMIT, SeekTo};
+use super::batching::Batching;
+use crate::kafka::{Cached, Client, FailedFetch, NativeMessage, NewPartition, READ_LIMIT, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
 use crate::runtime::{EpochStart, Inbox, Progress, instance};
+use crate::status::Control;
 
 /// All partitions this member owns.
 pub(crate) struct Assignment {
     pub(crate) partitions: Vec<Assigned>,
+    /// Where each stands, for what is read.
+    batching: Batching,
+    /// The user has paused the subscription.
+    pub(crate) paused: bool,
     /// With the limit of bytes pending over all partitions.
     pub(crate) pauses: Pauses,
     last_epoch: u64,
@@ -37,6 +41,8 @@ impl Assignment {
         let limit = settings.limits.pending_bytes as u64;
         Self {
             partitions: Vec::new(),
+            batching: Batching::default(),
+            paused: false,
             pauses: Pauses::new(Budget::new(limit, limit / 10 * 7)),
             last_epoch: 0,
             membership: None,
@@ -46,8 +52,13 @@ impl Assignment {
         }
     }
 
-    /// Opens an owner for a partition that was just assigned: a new epoch.
-    pub(crate) fn open(&mut self, new: NewPartition, paused: bool) {
+    /// Opens an owner for a partition that was just assigned.
+    pub(crate) fn open_assigned(&mut self, new: NewPartition) {
+        self.open(new, self.paused);
+    }
+
+    /// Begins a new epoch. `held`: the user has paused the partition.
+    pub(super) fn open(&mut self, new: NewPartition, held: bool) {
         // A partition cannot be assigned twice; were it, the older epoch would be the wrong one.
         self.close_now(&new.topic, new.partition);
         self.last_epoch += 1;
@@ -80,7 +91,7 @@ impl Assignment {
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
         let predecessors = self.predecessors(&topic, new.partition);
         let (inbox, progress) = (
-            Arc::new(Inbox::new(u64::from(paused), !predecessors.is_empty())),
+            Arc::new(Inbox::new(u64::from(held), !predecessors.is_empty())),
             Arc::new(Progress::default()),
         );
         inbox.order(|orders| orders.log = new.log);
@@ -115,7 +126,7 @@ impl Assignment {
         let commits = EpochCommits::new(place, epoch);
         let mut assigned =
             Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
-        (assigned.held, assigned.pauses) = (paused, u64::from(paused));
+        (assigned.held, assigned.pauses) = (held, u64::from(held));
         assigned.stale_end = new.stale_end;
         assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
         assigned.beginning = new.beginning;
@@ -129,82 +140,12 @@ impl Assignment {
             assigned.read_metrics.topic_recreated();
         }
         self.partitions.push(assigned);
+        self.batching.table_changed();
     }
 
-    /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
-    /// re-created. Returns which.
-    pub(crate) fn reopen(
-        &mut self,
-        client: &Client,
-        paused: bool,
-    ) -> Result<Vec<NextEpoch>, ClientError> {
-        let due: Vec<_> = (self.partitions.iter())
-            .filter_map(|p| Some((p.topic.clone(), p.partition, p.next_epoch()?)))
-            .collect();
-        for (topic, partition, next) in &due {
-            let Some(mut old) = self.close_now(topic, *partition) else {
-                continue;
-            };
-            let (to, log, left) = match *next {
-                NextEpoch::From(start) => {
-                    tracing::warn!(
-                        %topic, partition, start = start.get(),
-                        "the log went back: it was cut, or the topic was re-created; reading on from where it is now"
-                    );
-                    old.read_metrics.log_cut();
-                    // The same log, as far as is known.
-                    (SeekTo::Position(start), old.log.id(), None)
-                }
-                NextEpoch::Beginning(log) => {
-                    old.hand_back_deleted();
-                    let left = old.commits.stored().map(|stored| stored.position);
-                    let left = left.or(old.log.start()).unwrap_or(Position::new(0));
-                    (SeekTo::Beginning, Some(log), Some(left))
-                }
-            };
-            client.seek(topic, *partition, to)?;
-            let new = NewPartition {
-                topic: topic.to_string(),
-                partition: *partition,
-                committed: None,
-                log,
-                left,
-                stale_end: None,
-                beginning: None,
-            };
-            self.open(new, paused || old.held);
-            if let Some(new) = self.find(topic, *partition) {
-                new.fetch_paused = old.fetch_paused;
-                if matches!(next, NextEpoch::From(_)) {
-                    new.log.continue_from(&mut old.log);
-                }
-            }
-        }
-        Ok(due.into_iter().map(|(_, _, next)| next).collect())
-    }
-
-    /// Compares the logs that are read with the brokers' answer. Where a topic was re-created, the
-    /// epochs of the old one end: what runs may finish within `drain_timeout`, nothing else starts.
-    /// Returns whether there are any.
-    pub(crate) fn see_logs(&mut self, logs: &Logs, drain_timeout: Duration) -> bool {
-        let mut recreated = false;
-        for (topic, log) in logs {
-            for partition in self.partitions.iter_mut().filter(|p| *p.topic == **topic) {
-                let deadline = partition.now() + drain_timeout;
-                match partition.log.see(*log, partition.revoking, deadline) {
-                    Sighting::Nothing => {}
-                    Sighting::Learned(log) => {
-                        partition.inbox.order(|orders| orders.log = Some(log));
-                    }
-                    Sighting::Recreated => {
-                        partition.drop_batch();
-                        partition.inbox.order(|orders| orders.drain = true);
-                        recreated = true;
-                    }
-                }
-            }
-        }
-        recreated
+    /// Takes one message in, for its partition's batch. It may be freed afterwards.
+    pub(crate) fn take(&mut self, cached: Cached<'_>, message: &NativeMessage<'_>) {
+        self.batching.take(cached, &mut self.partitions, message);
     }
 
     /// Puts the client's position back to the record that an error was reported for. Without
@@ -244,6 +185,7 @@ impl Assignment {
             .iter()
             .position(|p| p.partition == partition && &*p.topic == topic)?;
         let closed = self.partitions.swap_remove(place);
+        self.batching.table_changed();
         closed.inbox.end();
         self.leaving.retain(|(_, _, life)| !life.is_gone());
         self.leaving.push((
@@ -263,9 +205,20 @@ impl Assignment {
         same.map(|(_, _, life)| life.clone()).collect()
     }
 
+    /// Takes in which partitions the user has paused. Returns whether that is news.
+    pub(crate) fn hold(&mut self, control: &Control) -> bool {
+        let mut is_news = false;
+        for partition in &mut self.partitions {
+            let (topic, id) = (&partition.topic, partition.partition);
+            let held = self.paused || control.is_partition_paused(topic, id);
+            is_news |= partition.set_held(held);
+        }
+        is_news
+    }
+
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish; `pause_all`
-    /// for a shutdown. Returns the places of those resumed, whose fetchers may have gone to sleep.
-    pub(crate) fn update_pauses(&mut self, client: &Client, pause_all: bool) -> Vec<usize> {
+    /// for a shutdown.
+    pub(crate) fn update_pauses(&mut self, client: &Client, pause_all: bool) {
         let pending_bytes: u64 = self.partitions.iter().map(Assigned::pending_bytes).sum();
         match self.pauses.begin(pending_bytes, pause_all) {
             Some(BudgetChange::Pause) => tracing::warn!(
@@ -294,8 +247,14 @@ impl Assignment {
         }
         self.order(client, &pause, true);
         self.order(client, &resume, false);
-        resume.retain(|&place| !self.partitions[place].fetch_paused);
-        resume
+        // Their fetchers may have gone to sleep.
+        let resumed = resume.into_iter().map(|place| &self.partitions[place]);
+        wake(client, resumed);
+    }
+
+    /// After the answer to a rebalance: those that stay read on at once.
+    pub(crate) fn wake_fetchers(&self, client: &Client) {
+        wake(client, self.partitions.iter());
     }
 
     fn order(&mut self, client: &Client, places: &[usize], paused: bool) {
@@ -322,6 +281,11 @@ impl Assignment {
             partition.read_metrics.set_paused(paused, Instant::now());
         }
     }
+}
+
+fn wake<'a>(client: &Client, partitions: impl Iterator<Item = &'a Assigned>) {
+    let reading = partitions.filter(|partition| !partition.fetch_paused);
+    client.wake(reading.map(|partition| (&*partition.topic, partition.partition)));
 }
 
 /// The committed position and what earlier owners settled above it. Metadata that is not ours, or

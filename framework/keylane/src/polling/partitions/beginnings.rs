@@ -7,19 +7,14 @@
 
 use std::time::{Duration, Instant};
 
-use keylane_core::member::{Arrival, CommitPoint, CommittedPosition, OPENING};
-use keylane_core::{
-    Beginning, Doubling, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset,
-    PassedOver, Position, Reset, Step, commit_map,
-};
+use keylane_core::{Doubling, Step};
 
 use super::assigned::Assigned;
 use super::assignment::Assignment;
-use crate::kafka::{
-    Cached, CachedRange, CommittedPoint, NewPartition, PositionToSet, compare_logs, trouble,
-};
+use crate::kafka::{PositionToSet, trouble};
 use crate::polling::failures::without_position;
-use crate::polling::thread::PollLoop;
+use crate::polling::member::Member;
+use crate::polling::watch::SideClient;
 
 /// How long after a question the next one follows that has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -39,8 +34,8 @@ const SEEK_WITHIN: Duration = Duration::from_millis(500);
 /// When a partition that still has no position is reported, and how often from then on.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
-/// When the queries were sent last, over all partitions.
-pub(crate) struct Asked {
+/// The way to first positions: when the queries were sent last, over all partitions.
+pub(crate) struct Beginnings {
     range: Option<Instant>,
     committed: Option<Instant>,
     /// How long one query may take.
@@ -49,7 +44,7 @@ pub(crate) struct Asked {
     reported: Option<Instant>,
 }
 
-impl Default for Asked {
+impl Default for Beginnings {
     fn default() -> Self {
         Self {
             range: None,
@@ -95,7 +90,7 @@ impl Seek {
     }
 }
 
-impl Asked {
+impl Beginnings {
     /// New partitions: those are tried at once.
     pub(crate) fn hurry(&mut self) {
         self.seek = Seek::default();
@@ -108,402 +103,91 @@ impl Asked {
         }
         is_due
     }
-}
 
-impl Assigned {
-    /// What the next epoch of this partition begins with.
-    fn replacement(&self) -> NewPartition {
-        NewPartition {
-            topic: self.topic.to_string(),
-            partition: self.partition,
-            committed: None,
-            log: self.log.id(),
-            left: None,
-            stale_end: self.stale_end,
-            beginning: self.beginning,
-        }
-    }
-
-    /// The offset that is read next, as far as it is known.
-    pub(crate) fn expected(&self) -> Option<i64> {
-        self.log.expected().map(Position::get)
-    }
-
-    /// Takes in a record's place in the log. `false` where the record is to be left out.
-    pub(crate) fn takes(&mut self, cached: Cached<'_>, offset: i64, print: u64) -> bool {
-        let confirmed = self.start_question.is_asked();
-        let first = || {
-            let range = cached.range(&self.topic_c, self.partition);
-            range.first.map(Position::new)
-        };
-        let offset = RecordOffset::new(offset);
-        match self.log.record(offset, print, confirmed, first) {
-            Arrival::Next => true,
-            arrival => self.is_taken(arrival, offset.get()),
-        }
-    }
-
-    #[cold]
-    fn is_taken(&mut self, arrival: Arrival, offset: i64) -> bool {
-        match arrival {
-            Arrival::Next => true,
-            Arrival::LeftOut => false,
-            Arrival::PassedOver(passed_over) => {
-                self.report_passed_over(passed_over);
-                true
-            }
-            Arrival::CutBelowStart { expected } => {
-                self.report_cut(expected.get(), offset);
-                true
-            }
-            Arrival::WentBack => {
-                self.drop_batch();
-                false
-            }
-            Arrival::Search {
-                beginning,
-                expected,
-                went_back,
-            } => {
-                if went_back {
-                    self.report_cut_with_latest(expected.get(), offset);
-                }
-                self.search(beginning);
-                false
-            }
-        }
-    }
-
-    /// Checks whether the log begins above the next record although no record shows it: the log may
-    /// be empty.
-    pub(crate) fn look_for_emptied_log(&mut self, range: &CachedRange) {
-        let is_reading = !self.fetch_paused
-            && self.beginning.is_none()
-            && !self.log.is_recreated()
-            && !self.revoking;
-        // A new epoch would drop what is pending.
-        let is_idle = is_reading
-            && self.log.reset() != Reset::Error
-            && self.pending_records() == 0
-            && self.knows_log_end(range.end);
-        let expected = self.expected().filter(|_| is_idle).map(Position::new);
-        let now = self.now();
-        if let Some(expected) = self
-            .emptied
-            .look(expected, range.first.map(Position::new), now)
-        {
-            self.search(Beginning::passed_over(self.log.reset(), expected));
-        }
-    }
-
-    fn search(&mut self, beginning: Beginning) {
-        tracing::info!(
-            topic = %self.topic, partition = self.partition, expected = self.expected(),
-            "the next position is outside of the log; looking for where to read on"
-        );
-        self.beginning = Some(beginning);
-        self.searching_since = Instant::now();
-    }
-
-    fn step(&self) -> Option<Step> {
-        self.beginning.as_ref().map(Beginning::step)
-    }
-
-    /// Takes the log's range, for partitions that wait for it.
-    pub(crate) fn look_at_range(&mut self, range: LogRange) {
-        self.withheld.answered(range.end);
-        // What is pending may still be settled; a new epoch would drop it.
-        if self.pending_records() > 0 {
-            return;
-        }
-        if let Some(passed_over) = self
-            .beginning
-            .as_mut()
-            .and_then(|beginning| beginning.range(range))
-        {
-            self.report_passed_over(passed_over);
-        }
-    }
-
-    /// Before anything was read in this epoch: what was committed is about a log that is gone from
-    /// `offset` on.
-    fn report_cut(&mut self, expected: i64, offset: i64) {
-        self.read_metrics.log_cut();
-        tracing::warn!(
-            topic = %self.topic, partition = self.partition, expected, offset,
-            "the log was cut below the committed position, and written again, while no member read it: an unclean leader election, \
-             a lost disk, or a re-created topic; all that was written there is processed"
-        );
-    }
-
-    /// With `latest`. How much of what lies below `expected` is new is not known.
-    fn report_cut_with_latest(&mut self, expected: i64, offset: i64) {
-        self.read_metrics.log_cut();
-        tracing::warn!(
-            topic = %self.topic, partition = self.partition, expected, offset,
-            "the log went back: it was cut, or the topic was re-created; with auto.offset.reset=latest \
-             nothing is read below the expected position, and nothing below the end of a shorter log"
-        );
-    }
-
-    /// Nothing is read again that lies in between.
-    fn report_passed_over(&mut self, passed_over: PassedOver) {
-        let PassedOver { from, to } = passed_over;
-        tracing::warn!(
-            topic = %self.topic, partition = self.partition, from = from.get(), to = to.get(),
-            "records were passed over: they were deleted before they were read, or auto.offset.reset leaves them out"
-        );
-        self.read_metrics.passed_over(passed_over.offsets());
-    }
-}
-
-impl Assignment {
-    /// What the assignment could not find out: what is committed.
-    fn committed_is(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        committed: Option<CommittedPoint>,
-        paused: bool,
-    ) {
-        let Some(found) = self
-            .find(topic, partition)
-            .filter(|p| p.step() == Some(Step::AskCommitted))
-        else {
-            return;
-        };
-        if committed.is_none() {
-            if let Some(beginning) = &mut found.beginning {
-                beginning.committed(None);
-            }
-            return;
-        }
-        let Some(mut old) = self.close_now(topic, partition) else {
-            return;
-        };
-        let there: Vec<_> = old
-            .log
-            .id()
-            .map(|log| (topic.to_owned(), log))
-            .into_iter()
-            .collect();
-        let mut new = NewPartition {
-            committed,
-            ..old.replacement()
-        };
-        compare_logs(std::slice::from_mut(&mut new), &there);
-        // A topic that was re-created is read from its beginning.
-        let at = new
-            .committed
-            .as_ref()
-            .map_or(CommittedPosition::BEGINNING, |committed| committed.position);
-        if let Some(beginning) = &mut new.beginning {
-            beginning.committed(Some((at.position, at.leader_epoch)));
-        }
-        self.replace(&mut old, new, paused);
-    }
-
-    /// Begins an epoch at a position that was just found. It is committed like a mark, with an
-    /// answer.
-    fn begin_at(&mut self, topic: &str, partition: i32, position: Position, paused: bool) {
-        if self
-            .find(topic, partition)
-            .is_none_or(|p| p.pending_records() > 0)
-        {
-            return;
-        }
-        let Some(mut old) = self.close_now(topic, partition) else {
-            return;
-        };
-        if let Some(beginning) = &mut old.beginning {
-            beginning.opened();
-        }
-        let log = old.log.id();
-        let at = CommittedPosition {
-            position,
-            leader_epoch: None,
-        };
-        let committed = Some(CommittedPoint {
-            position: at,
-            metadata: Vec::new(),
-        });
-        let new = NewPartition {
-            committed,
-            ..old.replacement()
-        };
-        self.replace(&mut old, new, paused);
-        if let Some(new) = self.find(topic, partition) {
-            new.progress.set_commit_point(CommitPoint {
-                position,
-                leader_epoch: None,
-                metadata: commit_map::encode_for(
-                    log,
-                    position,
-                    [],
-                    &Evidence::default(),
-                    MAX_METADATA_BYTES,
-                )
-                .text,
-                mark: Some(OPENING),
-                running: false,
-            });
-            new.commits.open_at_first_position();
-        }
-    }
-
-    /// Opens `new` in place of `old`, which is closed.
-    fn replace(&mut self, old: &mut Assigned, new: NewPartition, paused: bool) {
-        let (topic, partition) = (old.topic.clone(), old.partition);
-        self.open(new, paused || old.held);
-        if let Some(new) = self.find(&topic, partition) {
-            new.fetch_paused = old.fetch_paused;
-            new.log.continue_from(&mut old.log);
-            new.end_offset = old.end_offset;
-            new.searching_since = old.searching_since;
-        }
-    }
-
-    fn take_confirmations(&mut self) {
-        for partition in self
-            .partitions
-            .iter_mut()
-            .filter(|partition| !partition.commits.is_opening())
-        {
-            if let Some(beginning) = &mut partition.beginning {
-                beginning.confirmed();
-            }
-        }
-    }
-}
-
-impl PollLoop {
     /// Takes the next steps of the partitions that have no position yet.
-    pub(crate) fn look_after_beginnings(&mut self) {
-        let is_searching = self
-            .assignment
-            .partitions
-            .iter()
-            .any(|partition| partition.beginning.is_some());
-        if !is_searching || self.is_draining() || self.hand_over.is_under_way() {
+    pub(crate) fn look_after(&mut self, member: &mut Member, side_client: &mut SideClient) {
+        let is_searching = |p: &Assigned| p.beginning.is_some();
+        if !member.assignment.partitions.iter().any(is_searching)
+            || member.is_draining()
+            || member.hand_over.is_under_way()
+        {
             return;
         }
-        if self
-            .assignment
-            .partitions
-            .iter()
-            .any(|p| p.step() == Some(Step::AskCommitted))
-        {
-            self.ask_committed();
+        if at(&member.assignment, Step::AskCommitted).next().is_some() {
+            self.ask_committed(member);
         }
-        if let Some(p) = self
-            .assignment
-            .partitions
-            .iter()
-            .find(|p| p.step() == Some(Step::Fail))
-        {
-            return self.control.fail(without_position(&p.topic, p.partition));
+        if let Some(p) = at(&member.assignment, Step::Fail).next() {
+            return member.control.fail(without_position(&p.topic, p.partition));
         }
-        self.ask_ranges();
-        self.open_beginnings();
-        self.seek_beginnings();
-        self.report_beginnings();
+        self.ask_ranges(member, side_client);
+        open_known(&mut member.assignment);
+        self.seek(member);
+        self.report(&member.assignment);
     }
 
     /// What the assignment could not find out.
-    fn ask_committed(&mut self) {
-        let within = self.asked.committed_within.get();
-        if !Asked::is_due(
-            &mut self.asked.committed,
-            ASK_COMMITTED_AGAIN.max(within * 10),
-        ) {
+    fn ask_committed(&mut self, member: &mut Member) {
+        let within = self.committed_within.get();
+        if !Self::is_due(&mut self.committed, ASK_COMMITTED_AGAIN.max(within * 10)) {
             return;
         }
-        let unknown = self
-            .assignment
-            .partitions
-            .iter()
-            .filter(|p| p.step() == Some(Step::AskCommitted));
+        let unknown = at(&member.assignment, Step::AskCommitted);
         let unknown = unknown.map(|p| (&*p.topic, p.partition));
-        match self.client.committed(unknown, within) {
+        match member.client.committed(unknown, within) {
             Ok(answers) => {
-                self.asked.committed_within.succeeded();
+                self.committed_within.succeeded();
                 for answer in answers {
-                    self.assignment.committed_is(
+                    member.assignment.committed_is(
                         &answer.topic,
                         answer.partition,
                         answer.committed,
-                        self.was_paused,
                     );
                 }
-                self.batching.table_changed();
             }
             Err(error) => {
                 if error.is_time_out() {
-                    self.asked.committed_within.failed();
+                    self.committed_within.failed();
                 } else {
-                    self.asked.committed_within.succeeded();
+                    self.committed_within.succeeded();
                 }
-                trouble::note_committed(&self.control, &self.metrics, &error);
+                trouble::note_committed(&member.control, &member.metrics, &error);
             }
         }
     }
 
-    fn ask_ranges(&mut self) {
-        let is_due = self
-            .assignment
-            .partitions
-            .iter()
-            .any(|p| p.step() == Some(Step::AskRange));
-        if !is_due {
+    fn ask_ranges(&mut self, member: &mut Member, side_client: &mut SideClient) {
+        if at(&member.assignment, Step::AskRange).next().is_none() {
             return;
         }
-        self.take_end_offsets();
-        if Asked::is_due(&mut self.asked.range, ASK_AGAIN) {
-            let unknown = self.assignment.partitions.iter();
+        side_client.take(member);
+        if Self::is_due(&mut self.range, ASK_AGAIN) {
+            let unknown = at(&member.assignment, Step::AskRange);
             // What is pending may still be settled; a new epoch would drop it.
-            let unknown =
-                unknown.filter(|p| p.step() == Some(Step::AskRange) && p.pending_records() == 0);
+            let unknown = unknown.filter(|p| p.pending_records() == 0);
             let ends: Vec<_> = unknown.map(|p| (p.topic.clone(), p.partition)).collect();
             if !ends.is_empty() {
-                self.end_offsets.ask_at_once(ends);
+                side_client.ask_at_once(ends);
             }
         }
-    }
-
-    fn open_beginnings(&mut self) {
-        let known: Vec<_> = (self.assignment.partitions.iter())
-            .filter_map(|p| match p.step() {
-                Some(Step::Commit(position)) => Some((p.topic.to_string(), p.partition, position)),
-                _ => None,
-            })
-            .collect();
-        for (topic, partition, position) in &known {
-            self.assignment
-                .begin_at(topic, *partition, *position, self.was_paused);
-        }
-        if !known.is_empty() {
-            self.batching.table_changed();
-        }
-        self.assignment.take_confirmations();
     }
 
     /// How long the next read may wait for records: positions are to be set soon.
-    pub(crate) fn until_next_seek(&self) -> Option<Duration> {
-        let wanted = self
-            .assignment
-            .partitions
-            .iter()
-            .any(|p| matches!(p.step(), Some(Step::Seek(..))));
-        wanted.then(|| self.asked.seek.due_in())
+    pub(crate) fn until_next_seek(&self, assignment: &Assignment) -> Option<Duration> {
+        let is_wanted = |p: &Assigned| matches!(p.step(), Some(Step::Seek(..)));
+        let wanted = assignment.partitions.iter().any(is_wanted);
+        wanted.then(|| self.seek.due_in())
     }
 
     /// Sets all positions that are known in one call: one partition more costs no time.
-    fn seek_beginnings(&mut self) {
-        if self.until_next_seek().is_none_or(|wait| !wait.is_zero()) {
+    fn seek(&mut self, member: &mut Member) {
+        if self
+            .until_next_seek(&member.assignment)
+            .is_none_or(|wait| !wait.is_zero())
+        {
             return;
         }
         let (mut places, mut positions) = (Vec::new(), Vec::new());
-        for (place, partition) in self.assignment.partitions.iter().enumerate() {
+        for (place, partition) in member.assignment.partitions.iter().enumerate() {
             let Some(Step::Seek(position, leader_epoch)) = partition.step() else {
                 continue;
             };
@@ -515,10 +199,10 @@ impl PollLoop {
                 leader_epoch,
             });
         }
-        let answers = self.client.seek_all(&positions, SEEK_WITHIN);
+        let answers = member.client.seek_all(&positions, SEEK_WITHIN);
         let mut refused = 0;
         for ((place, position, epoch), answer) in places.into_iter().zip(answers) {
-            let partition = &mut self.assignment.partitions[place];
+            let partition = &mut member.assignment.partitions[place];
             let (topic, id, position) = (&partition.topic, partition.partition, position.get());
             match answer {
                 None => {
@@ -539,24 +223,18 @@ impl PollLoop {
                 }
             }
         }
-        self.asked.seek.done(refused == 0);
-        self.update_pauses();
+        self.seek.done(refused == 0);
+        member.update_pauses();
         // A second later health would still report that there is no position.
-        self.publish_partitions();
+        member.publish_partitions();
     }
 
-    fn report_beginnings(&mut self) {
-        let searching = || {
-            self.assignment
-                .partitions
-                .iter()
-                .filter(|p| p.beginning.is_some())
-        };
-        let late = searching()
-            .filter(|p| p.searching_since.elapsed() >= REPORT_EVERY)
-            .count();
-        if late > 0 && Asked::is_due(&mut self.asked.reported, REPORT_EVERY) {
-            let first = searching().find(|p| p.searching_since.elapsed() >= REPORT_EVERY);
+    fn report(&mut self, assignment: &Assignment) {
+        let is_late =
+            |p: &&Assigned| p.beginning.is_some() && p.searching_since.elapsed() >= REPORT_EVERY;
+        let late = assignment.partitions.iter().filter(is_late);
+        let (first, late) = (late.clone().next(), late.count());
+        if late > 0 && Self::is_due(&mut self.reported, REPORT_EVERY) {
             let place = first
                 .map(|p| format!("{}-{}", p.topic, p.partition))
                 .unwrap_or_default();
@@ -567,6 +245,26 @@ impl PollLoop {
             );
         }
     }
+}
+
+/// The partitions whose next step is this one.
+fn at(assignment: &Assignment, step: Step) -> impl Iterator<Item = &Assigned> {
+    let is_at = move |p: &&Assigned| p.step() == Some(step);
+    assignment.partitions.iter().filter(is_at)
+}
+
+/// Begins the epochs of the partitions whose position is known.
+fn open_known(assignment: &mut Assignment) {
+    let known: Vec<_> = (assignment.partitions.iter())
+        .filter_map(|p| match p.step() {
+            Some(Step::Commit(position)) => Some((p.topic.clone(), p.partition, position)),
+            _ => None,
+        })
+        .collect();
+    for (topic, partition, position) in known {
+        assignment.begin_at(&topic, partition, position);
+    }
+    assignment.take_confirmations();
 }
 
 #[cfg(test)]

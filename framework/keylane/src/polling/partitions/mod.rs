@@ -1,10 +1,12 @@
 //! The polling thread's state of this member's partitions.
 
+mod arrivals;
 mod assigned;
 mod assignment;
+mod batching;
 mod beginnings;
-mod blocked_owner;
+mod next_epochs;
 
 pub(crate) use assigned::Assigned;
 pub(crate) use assignment::Assignment;
-pub(crate) use beginnings::Asked;
+pub(crate) use beginnings::Beginnings;

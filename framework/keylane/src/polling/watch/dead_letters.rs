@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::polling::thread::PollLoop;
-
 const ASK_EVERY: Duration = Duration::from_secs(30);
 /// For how long an answer counts: some lost answers in a row are no news about the topic.
 const COUNTS_FOR: Duration = Duration::from_secs(150);
 
 /// When to ask about the dead-letter topic, and whether the last answer still counts.
 #[derive(Default)]
-pub(crate) struct DeadLetterTopic {
+pub(super) struct DeadLetterTopic {
     /// `None` where there is none.
     name: Option<Arc<str>>,
     asked: Option<Instant>,
@@ -20,7 +18,7 @@ pub(crate) struct DeadLetterTopic {
 
 /// What is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     /// The shown value stays.
     Unchanged,
     Records(u64),
@@ -28,7 +26,7 @@ enum Shown {
 }
 
 impl DeadLetterTopic {
-    pub(crate) fn new(name: Option<Arc<str>>) -> Self {
+    pub(super) fn new(name: Option<Arc<str>>) -> Self {
         Self {
             name,
             ..Self::default()
@@ -36,18 +34,18 @@ impl DeadLetterTopic {
     }
 
     /// The topic, if it is time to ask about it.
-    pub(crate) fn due(&self, now: Instant) -> Option<Arc<str>> {
+    pub(super) fn due(&self, now: Instant) -> Option<Arc<str>> {
         let is_due = self
             .asked
             .is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);
         self.name.clone().filter(|_| is_due)
     }
 
-    pub(crate) fn asked(&mut self, now: Instant) {
+    pub(super) fn asked(&mut self, now: Instant) {
         self.asked = Some(now);
     }
 
-    fn take_in(&mut self, answer: Option<u64>, now: Instant) -> Shown {
+    pub(super) fn take_in(&mut self, answer: Option<u64>, now: Instant) -> Shown {
         if let Some(records) = answer {
             self.answered = Some(now);
             return Shown::Records(records);
@@ -58,17 +56,6 @@ impl DeadLetterTopic {
                 Shown::Unknown
             }
             _ => Shown::Unchanged,
-        }
-    }
-}
-
-impl PollLoop {
-    /// Takes in the answer, if there is one.
-    pub(crate) fn note_dead_letters(&mut self, answer: Option<u64>) {
-        match self.dead_letters.take_in(answer, Instant::now()) {
-            Shown::Unchanged => {}
-            Shown::Records(records) => self.metrics.set_dead_letter_topic_records(Some(records)),
-            Shown::Unknown => self.metrics.set_dead_letter_topic_records(None),
         }
     }
 }

@@ -2,41 +2,35 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use keylane_core::{Behind, Moment, Position, Rest, WithheldNews};
+use keylane_core::{Behind, Position, Rest, WithheldNews};
 
 use crate::polling::partitions::Assigned;
 
-impl Assigned {
-    pub(crate) fn now(&self) -> Moment {
-        Moment::new(self.opened_at.elapsed())
-    }
-
-    /// Looks whether an open transaction keeps records from being read.
-    pub(super) fn look_for_withheld(
-        &mut self,
-        all_settled: bool,
-        end: Option<i64>,
-    ) -> Option<Behind> {
-        let rest = self.expected().zip(end).filter(|_| all_settled);
-        let rest = rest.map(|(next, end)| Rest {
-            next: Position::new(next),
-            end: Position::new(end),
-        });
-        let now = self.now();
-        let (topic, partition) = (&self.topic, self.partition);
-        match self.withheld.look(rest, now) {
-            Some(WithheldNews::Begun(behind)) => tracing::warn!(
-                %topic, partition, last_stable_offset = behind.last_stable.get(), end = behind.end.get(),
-                lasting = ?behind.lasting,
-                "records cannot be read: a transaction is open in front of them; they come when its producer ends it"
-            ),
-            Some(WithheldNews::Ended) => {
-                tracing::info!(%topic, partition, "no transaction keeps records from being read now");
-            }
-            None => {}
+/// Looks whether an open transaction keeps records from being read.
+pub(super) fn look_for_withheld(
+    assigned: &mut Assigned,
+    all_settled: bool,
+    end: Option<i64>,
+) -> Option<Behind> {
+    let rest = assigned.expected().zip(end).filter(|_| all_settled);
+    let rest = rest.map(|(next, end)| Rest {
+        next: Position::new(next),
+        end: Position::new(end),
+    });
+    let now = assigned.now();
+    let (topic, partition) = (&assigned.topic, assigned.partition);
+    match assigned.withheld.look(rest, now) {
+        Some(WithheldNews::Begun(behind)) => tracing::warn!(
+            %topic, partition, last_stable_offset = behind.last_stable.get(), end = behind.end.get(),
+            lasting = ?behind.lasting,
+            "records cannot be read: a transaction is open in front of them; they come when its producer ends it"
+        ),
+        Some(WithheldNews::Ended) => {
+            tracing::info!(%topic, partition, "no transaction keeps records from being read now");
         }
-        self.withheld.behind(now)
+        None => {}
     }
+    assigned.withheld.behind(now)
 }
 
 /// What lies between the watermark and the log's end.

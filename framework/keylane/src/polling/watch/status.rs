@@ -4,28 +4,30 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Behind, Snapshot};
 
-use super::lag::{lag_age, lag_records, workable_age};
-use super::paused_by::Common;
+use super::blocked_owner;
+use super::lag::{lag_age, lag_records, look_for_withheld, workable_age};
+use super::paused_by::{Common, paused_by, report_not_due};
 use crate::config::Watchdog;
 use crate::kafka::Cached;
-use crate::polling::partitions::Assigned;
+use crate::polling::partitions::{Assigned, Assignment};
 use crate::status::{Control, Oldest, PartitionStatus};
 
 /// Measures from the client's own state, without a request to a broker.
 pub(crate) fn update(
     cached: Cached<'_>,
-    partitions: &mut [Assigned],
-    common: &Common,
+    assignment: &mut Assignment,
+    draining: bool,
     control: &Control,
     watchdog: &Watchdog,
 ) {
-    for partition in partitions {
+    let common = Common::of(assignment, draining);
+    for partition in &mut assignment.partitions {
         let range = cached.range(&partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
-        partition.send_log_end(range.end);
+        send_log_end(partition, range.end);
         partition.look_for_an_answer(range.end);
-        let status = partition.status(range.end, common, watchdog);
-        partition.report_not_due(status.paused_by, &status.snapshot);
+        let status = status(partition, range.end, &common, watchdog);
+        report_not_due(partition, status.paused_by, &status.snapshot);
         let paused = (status.paused, Instant::now());
         partition.read_metrics.set_paused(paused.0, paused.1);
         partition.read_metrics.show(&status);
@@ -36,67 +38,69 @@ pub(crate) fn update(
     }
 }
 
-impl Assigned {
-    /// The client's figure is frozen while a partition is paused; the side client's is then the
-    /// newer one.
-    fn known_end(&self, cached: Option<i64>) -> Option<i64> {
-        cached.max(self.end_offset)
-    }
+/// The client's figure is frozen while a partition is paused; the side client's is then the
+/// newer one.
+fn known_end(assigned: &Assigned, cached: Option<i64>) -> Option<i64> {
+    cached.max(assigned.end_offset)
+}
 
-    fn send_log_end(&mut self, cached: Option<i64>) {
-        if self.sent_log_end || !self.knows_log_end(cached) {
-            return;
-        }
-        if let Some(end) = self.known_end(cached) {
-            self.sent_log_end = true;
-            self.inbox.order(|orders| orders.log_end = Some(end));
-        }
+fn send_log_end(assigned: &mut Assigned, cached: Option<i64>) {
+    if assigned.sent_log_end || !assigned.knows_log_end(cached) {
+        return;
     }
+    if let Some(end) = known_end(assigned, cached) {
+        assigned.sent_log_end = true;
+        assigned.inbox.order(|orders| orders.log_end = Some(end));
+    }
+}
 
-    /// The owner's figures and what is seen from here, together: the only place where they meet.
-    fn status(
-        &mut self,
-        cached: Option<i64>,
-        common: &Common,
-        watchdog: &Watchdog,
-    ) -> PartitionStatus {
-        // The pause first: what it left running shows in the figures then.
-        let paused_by_user = self.is_at_rest();
-        let pending = self.pending_records();
-        let figures = self.progress.figures();
-        let mut snapshot = figures.snapshot;
-        snapshot.pending = pending;
-        let blocked_for = self.add_blocked(&mut snapshot, watchdog);
-        let lag_records = lag_records(self.known_end(cached), snapshot.watermark);
-        // Of a partition that was assigned a moment ago it is not known.
-        let all_settled = pending == 0 && !self.fetch_paused && self.knows_log_end(cached);
-        let behind = self.look_for_withheld(all_settled, cached);
-        let oldest_timestamp = figures.oldest_timestamp_millis;
-        let lag_age = lag_age(lag_records, oldest_timestamp, all_settled, behind);
-        let is_not_read = self.fetch_paused || behind.is_some();
-        PartitionStatus {
-            paused: self.fetch_paused,
-            paused_by: self.paused_by(common, &figures),
-            paused_by_user,
-            waits_for_place: figures.waits_for_place,
-            delivered_offset: self.log.next().map(|next| next.get() - 1),
-            lag_records,
-            lag_age,
-            workable_lag_age: workable_age(lag_age, figures.workable_timestamp_millis, is_not_read),
-            withheld_records: behind.map_or(0, Behind::offsets),
-            oldest: figures.oldest.map(Oldest::seen),
-            snapshot,
-            blocked_for,
-            ..PartitionStatus::new(self.topic.clone(), self.partition)
-        }
+/// The owner's figures and what is seen from here, together: the only place where they meet.
+fn status(
+    assigned: &mut Assigned,
+    cached: Option<i64>,
+    common: &Common,
+    watchdog: &Watchdog,
+) -> PartitionStatus {
+    // The pause first: what it left running shows in the figures then.
+    let paused_by_user = assigned.is_at_rest();
+    let pending = assigned.pending_records();
+    let figures = assigned.progress.figures();
+    let mut snapshot = figures.snapshot;
+    snapshot.pending = pending;
+    let blocked_for = add_blocked(assigned, &mut snapshot, watchdog);
+    let lag_records = lag_records(known_end(assigned, cached), snapshot.watermark);
+    // Of a partition that was assigned a moment ago it is not known.
+    let all_settled = pending == 0 && !assigned.fetch_paused && assigned.knows_log_end(cached);
+    let behind = look_for_withheld(assigned, all_settled, cached);
+    let oldest_timestamp = figures.oldest_timestamp_millis;
+    let lag_age = lag_age(lag_records, oldest_timestamp, all_settled, behind);
+    let is_not_read = assigned.fetch_paused || behind.is_some();
+    PartitionStatus {
+        paused: assigned.fetch_paused,
+        paused_by: paused_by(assigned, common, &figures),
+        paused_by_user,
+        waits_for_place: figures.waits_for_place,
+        delivered_offset: assigned.log.next().map(|next| next.get() - 1),
+        lag_records,
+        lag_age,
+        workable_lag_age: workable_age(lag_age, figures.workable_timestamp_millis, is_not_read),
+        withheld_records: behind.map_or(0, Behind::offsets),
+        oldest: figures.oldest.map(Oldest::seen),
+        snapshot,
+        blocked_for,
+        ..PartitionStatus::new(assigned.topic.clone(), assigned.partition)
     }
+}
 
-    /// Stalled work, also where the owner is blocked and cannot report it.
-    fn add_blocked(&mut self, snapshot: &mut Snapshot, watchdog: &Watchdog) -> Option<Duration> {
-        let blocked = self.look_at_owner(watchdog)?;
-        let stalled_for = Some(blocked.lasting).filter(|&it| it >= watchdog.stalled_after);
-        snapshot.stalled_for = snapshot.stalled_for.max(stalled_for);
-        snapshot.slow_attempts += u64::from(blocked.by_its_attempt);
-        Some(blocked.lasting)
-    }
+/// Stalled work, also where the owner is blocked and cannot report it.
+fn add_blocked(
+    assigned: &mut Assigned,
+    snapshot: &mut Snapshot,
+    watchdog: &Watchdog,
+) -> Option<Duration> {
+    let blocked = blocked_owner::look(assigned, watchdog)?;
+    let stalled_for = Some(blocked.lasting).filter(|&it| it >= watchdog.stalled_after);
+    snapshot.stalled_for = snapshot.stalled_for.max(stalled_for);
+    snapshot.slow_attempts += u64::from(blocked.by_its_attempt);
+    Some(blocked.lasting)
 }

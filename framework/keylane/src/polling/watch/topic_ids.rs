@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use keylane_core::{LogId, Reset};
+
 use crate::kafka::{Answer, Client, Logs};
-use keylane_core::LogId;
+use crate::polling::failures::recreated;
+use crate::polling::member::Member;
 
 /// The interval of queries, and the shorter one where an answer has to be confirmed. What is read
 /// until then from a wrong position is read again. The commits name the log they are about, so
@@ -23,8 +26,34 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
+    /// Looks whether the topics are still the ones that are read.
+    pub(crate) fn look_after(&mut self, member: &mut Member) {
+        let logs = self.take(&mut member.client).unwrap_or_default();
+        if !member.is_draining()
+            && member
+                .assignment
+                .see_logs(&logs, member.settings.drain_timeout)
+            && member.settings.reset == Reset::Error
+        {
+            let topic = member
+                .assignment
+                .partitions
+                .iter()
+                .find(|p| p.log.is_recreated())
+                .map(|p| p.topic.clone());
+            member.control.fail(recreated(&topic.unwrap_or_default()));
+        }
+        let doubtful = member
+            .assignment
+            .partitions
+            .iter()
+            .any(|p| p.log.is_doubtful());
+        let topics = member.assignment.partitions.iter().map(|p| &*p.topic);
+        self.ask(&mut member.client, topics, doubtful);
+    }
+
     /// Takes in an answer, if one has come. Never waits.
-    pub(crate) fn take(&mut self, client: &mut Client) -> Option<Logs> {
+    fn take(&mut self, client: &mut Client) -> Option<Logs> {
         let Some(Answer::Logs(logs)) = client.take_topic_ids() else {
             return None;
         };
@@ -33,7 +62,7 @@ impl Identities {
     }
 
     /// Queries `topics`, if it is time to. `doubtful`: an answer is to be confirmed.
-    pub(crate) fn ask<'a>(
+    fn ask<'a>(
         &mut self,
         client: &mut Client,
         topics: impl Iterator<Item = &'a str>,

@@ -13,7 +13,7 @@ use crate::processing::Source;
 use crate::record::Record;
 use crate::runtime::shared::{OwnersWork, Work};
 use crate::support::{error_text, panics};
-use crate::{Decode, Processor, Task, TaskError};
+use crate::{Decode, Processor, Success, Task, TaskError};
 
 /// What an attempt needs to know of its record.
 pub(crate) struct Call {
@@ -45,7 +45,7 @@ impl Call {
     clippy::manual_async_fn,
     reason = "an async fn has room for its arguments twice"
 )]
-pub(crate) fn attempt<T, D: Decode<T>, P: Processor<T>>(
+pub(crate) fn attempt<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
     work: Arc<OwnersWork<D, P>>,
     call: Call,
 ) -> impl Future<Output = AttemptOutcome> + Send {
@@ -89,10 +89,10 @@ pub(crate) fn attempt<T, D: Decode<T>, P: Processor<T>>(
     }
 }
 
-fn begin<T, D: Decode<T>, P: Processor<T>>(
+fn begin<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
     work: &Work<D, P>,
     call: Call,
-) -> Result<impl Future<Output = Result<(), TaskError>> + Send, AttemptOutcome> {
+) -> Result<impl Future<Output = Result<O, TaskError>> + Send, AttemptOutcome> {
     let Call {
         record,
         source,
@@ -249,10 +249,10 @@ mod tests {
         use Says::*;
         for says in [Undecodable, OwnSource, Long, LongSkip, LongPanic] {
             let fails = async |task: Task<Says>| match task.payload {
-                Undecodable => Ok(()),
+                Undecodable => Ok(Success::Done),
                 OwnSource => Err(error_text::tests::OwnSource.into()),
                 Long => Err(long_error().into()),
-                LongSkip => Err(TaskError::skip(long_error())),
+                LongSkip => Ok(Success::skipped(long_error().to_string())),
                 LongPanic => std::panic::panic_any("x".repeat(20 << 20)),
             };
             let text = match FirstPoll::new().poll(attempt(work(says, fails), call())) {
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_future_of_an_attempt_is_no_more_than_four_tasks_large() {
-        let attempt = attempt::<Bytes, _, _>(work(Raw, nothing_to_do), call());
+        let attempt = attempt::<Bytes, (), _, _>(work(Raw, nothing_to_do), call());
         let (size, task) = (size_of_val(&attempt), size_of::<Task<Bytes>>());
         assert!(size <= 4 * task, "{size} bytes, a task has {task}");
     }

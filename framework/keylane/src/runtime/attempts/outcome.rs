@@ -2,9 +2,10 @@
 
 use keylane_core::Failure;
 
-use crate::TaskError;
 use crate::metrics::AttemptResult;
 use crate::processing::{Cause, TaskErrorKind};
+use crate::support::error_text;
+use crate::{Success, TaskError};
 
 /// How an attempt ended.
 pub(crate) enum AttemptOutcome {
@@ -42,16 +43,17 @@ impl AttemptOutcome {
         }
     }
 
-    pub(crate) fn of(answer: Result<(), TaskError>) -> Self {
-        let Err(error) = answer else {
-            return Self::Done;
-        };
-        let failure = match (error.kind(), error.delay()) {
-            (TaskErrorKind::Skip, _) => {
+    pub(crate) fn of(answer: Result<impl Into<Success>, TaskError>) -> Self {
+        let error = match answer.map(Into::into) {
+            Ok(Success::Done) => return Self::Done,
+            Ok(Success::Skipped { reason }) => {
                 return Self::Skipped {
-                    reason: error.chain(),
+                    reason: error_text::text(reason),
                 };
             }
+            Err(error) => error,
+        };
+        let failure = match (error.kind(), error.delay()) {
             (TaskErrorKind::Fatal, _) => Failure::Fatal,
             (TaskErrorKind::Unavailable, retry_after) => Failure::Unavailable { retry_after },
             (TaskErrorKind::Retryable, None) => Failure::Retryable,

@@ -70,7 +70,7 @@ impl Figures {
         let oldest_record = oldest.as_ref().map(|oldest| &oldest.record.record).or(next);
         OwnerFigures {
             snapshot: core.snapshot(),
-            oldest: self.oldest.map(|(oldest, _)| oldest),
+            oldest: self.oldest.as_ref().map(|(oldest, _)| oldest.clone()),
             watermark_age: oldest
                 .as_ref()
                 .map_or(Duration::ZERO, |oldest| now.since(oldest.since)),
@@ -118,6 +118,7 @@ impl Figures {
             attempts: oldest.attempts,
             state: oldest.state,
             since: runtime.instant(oldest.since),
+            last_error: oldest.record.last_error(),
         };
         self.oldest = Some((oldest, clock::now()));
     }

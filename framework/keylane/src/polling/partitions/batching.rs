@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use keylane_core::member::fingerprint;
 
-use super::partitions::Assigned;
+use super::assigned::Assigned;
 use crate::dead_letter::read_headers;
 use crate::kafka::{Cached, NativeMessage};
 use crate::record::{Arena, Record};
