@@ -12,7 +12,8 @@ pub(crate) struct Places {
     limit: usize,
 }
 
-/// What an attempt runs in, given back when it is dropped.
+/// What an attempt runs in, given back when it is dropped. It belongs to the attempt's future and not
+/// to its owner: whatever becomes of the epoch, it is free when the future is gone.
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: Option<OwnedSemaphorePermit>,
