@@ -40,7 +40,6 @@ pub struct Limits {
     ///
     /// A partition whose records could start waits for its turn. A back-off, a record that is not
     /// due or parked, and writes to the retry and dead-letter topics occupy no place.
-    #[serde(default)]
     pub max_in_flight: Option<usize>,
 }
 
