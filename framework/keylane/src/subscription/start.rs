@@ -135,6 +135,9 @@ fn connect(
     let context = Context::new(control.clone(), metrics.clone(), lease.clone());
     context.set_ids_answered(report.answers_ids);
     context.set_reset(settings.reset);
+    if let Some(timeout) = consumer_config.get("session.timeout.ms") {
+        context.set_session_timeout(timeout);
+    }
     let names: Vec<&str> = settings
         .topics
         .iter()

@@ -368,7 +368,7 @@ fn checked<'a>(
                 second: key.clone(),
             });
         }
-        ClientConfig::new()
+        let native = ClientConfig::new()
             .set(key, value)
             .create_native_config()
             .map_err(|error| match error {
@@ -379,6 +379,13 @@ fn checked<'a>(
                 // A NUL inside: its error would quote the value.
                 _ => invalid(key.clone(), "", "it holds a NUL character".to_owned()),
             })?;
+        if let Some(reason) = native
+            .get(key)
+            .ok()
+            .and_then(|read| misread(name, value, &read))
+        {
+            return Err(invalid(key.clone(), value, reason));
+        }
         if name == "message.timeout.ms" && value.trim() == "0" {
             return Err(invalid(
                 key.clone(),
@@ -389,6 +396,26 @@ fn checked<'a>(
         given.insert(name, value.as_str());
     }
     Ok(given)
+}
+
+/// What is wrong with a number that librdkafka has read as another one: it takes the digits in
+/// front, and leaves out what follows.
+fn misread(name: &str, value: &str, read: &str) -> Option<String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let taken = number(read).filter(|_| value != read)?;
+    if number(value) == Some(taken) {
+        return None;
+    }
+    let duration = name
+        .ends_with(".ms")
+        .then(|| humantime::parse_duration(value).ok());
+    let advice = match duration.flatten() {
+        Some(duration) => format!("give {}, in milliseconds", duration.as_millis()),
+        None => "give a plain number".to_owned(),
+    };
+    Some(format!(
+        "librdkafka would take {value:?} for {read}; {advice}"
+    ))
 }
 
 /// Lays the user's settings for one side over the defaults.

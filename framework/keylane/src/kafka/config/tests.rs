@@ -337,3 +337,57 @@ fn a_secret_never_reaches_an_error() {
         "{error:?}"
     );
 }
+
+/// librdkafka reads the digits in front and leaves out the rest: a session of 6 ms.
+#[test]
+fn a_number_with_a_unit_is_refused_by_every_client_with_the_number_to_use() {
+    for (key, value, advice) in [
+        (
+            "session.timeout.ms",
+            "6s",
+            "for 6; give 6000, in milliseconds",
+        ),
+        ("session.timeout.ms", "45s", "give 45000, in milliseconds"),
+        ("max.poll.interval.ms", "1m", "give 60000, in milliseconds"),
+        ("fetch.wait.max.ms", "500ms", "give 500, in milliseconds"),
+        ("linger.ms", "5ms", "give 5, in milliseconds"),
+        (
+            "message.timeout.ms",
+            "1m 30s",
+            "give 90000, in milliseconds",
+        ),
+        ("session.timeout.ms", "6_000", "for 6; give a plain number"),
+        ("fetch.max.bytes", "50MB", "for 50; give a plain number"),
+        ("session.timeout.ms", "6.5", "for 6; give a plain number"),
+    ] {
+        for result in [
+            consumer(&[(key, value)]),
+            producer(&[(key, value)]),
+            side(&[(key, value)]),
+        ] {
+            let error = result.map(|_| ()).expect_err(value);
+            assert!(
+                matches!(error, ClientConfigError::Invalid { .. }),
+                "{error:?}"
+            );
+            let text = error.to_string();
+            assert!(
+                text.contains(key) && text.contains(value) && text.ends_with(advice),
+                "{text}"
+            );
+        }
+    }
+    for (key, value) in [
+        ("session.timeout.ms", " 6000"),
+        ("linger.ms", "0.50"),
+        ("linger.ms", "5.0"),
+        ("client.id", "5 apples"),
+        ("client.id", "007"),
+        ("log_level", "7"),
+        ("debug", "cgrp,topic"),
+        ("socket.keepalive.enable", "TRUE"),
+        ("compression.level", "-1"),
+    ] {
+        consumer(&[(key, value)]).unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+}
