@@ -19,6 +19,7 @@ mod watchdog;
 pub use blocker::{Blocker, BlockerAction};
 pub use bootstrap_servers::BootstrapServers;
 pub(crate) use dead_letter::DeadLetter;
+pub use dead_letter::HeaderConvention;
 pub use hot_keys::HotKeySettings;
 pub use kafka_settings::KafkaSettings;
 pub use limits::Limits;

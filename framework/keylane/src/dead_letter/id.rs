@@ -85,7 +85,7 @@ impl fmt::Display for FailedRecordId {
 mod tests {
     use keylane_core::FailureHeaders;
 
-    use super::super::headers::tests::parking_failure;
+    use super::super::headers::tests::{NONE, parking_failure};
     use super::super::{Round, Writer, dead_letter_headers, retry_headers};
     use super::*;
 
@@ -95,6 +95,8 @@ mod tests {
         let writer = |epoch| Writer {
             group: "notifier",
             epoch: Some(epoch),
+            retry_topic: None,
+            conventions: &NONE,
         };
         let dead = |epoch| {
             dead_letter_headers(
@@ -144,6 +146,8 @@ mod tests {
             Writer {
                 group: "g",
                 epoch: None,
+                retry_topic: None,
+                conventions: &NONE,
             },
             &history,
             FailureHeaders::All,

@@ -6,6 +6,7 @@
 //! [`ForeignRetries`]: crate::config::ForeignRetries
 
 mod bounded_text;
+mod conventions;
 mod headers;
 mod id;
 mod names;

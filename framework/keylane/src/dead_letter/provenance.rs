@@ -51,8 +51,8 @@ fn may_be_ours(group: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::headers::tests::parking_failure;
-    use super::super::{Round, Writer, dead_letter_headers, retry_headers};
+    use super::super::headers::tests::{by, parking_failure};
+    use super::super::{Round, dead_letter_headers, retry_headers};
     use super::*;
 
     const PRODUCERS: TaskMetadata = TaskMetadata {
@@ -71,7 +71,7 @@ mod tests {
 
     fn retried(group: &str, round: u32, due: i64) -> Headers {
         let (origin, history) = parking_failure();
-        let writer = Writer { group, epoch: None };
+        let writer = by(group);
         retry_headers(
             &with(&PRODUCERS),
             &origin,
@@ -133,10 +133,7 @@ mod tests {
     fn a_dead_letter_that_was_copied_to_the_retry_topic_counts_as_its_groups_until_it_is_requeued()
     {
         let (origin, history) = parking_failure();
-        let writer = Writer {
-            group: "billing",
-            epoch: None,
-        };
+        let writer = by("billing");
         let dead = dead_letter_headers(
             &with(&PRODUCERS),
             &origin,

@@ -343,6 +343,7 @@ mod tests {
             first_failure_millis: 1,
             last_failure_millis: 1,
             reason: "fatal",
+            class: "".into(),
             error: ErrorText::of("no"),
         }
     }
