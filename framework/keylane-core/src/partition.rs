@@ -79,7 +79,7 @@ pub struct Partition<R> {
     log: Option<LogId>,
     lanes: Lanes,
     pending: Pending<R>,
-    /// Heads of lanes that may start, first come first served.
+    /// Heads of lanes that may start, first come first served, but suspects before all others.
     ready: VecDeque<u32>,
     /// Records to be written to the retry or dead-letter topic.
     publish_queue: VecDeque<u32>,
@@ -241,11 +241,11 @@ impl<R> Partition<R> {
         if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
             return None;
         }
-        let slot = *self.ready.front()?;
+        let (place, slot) = self.next_ready()?;
         if !self.is_covered(slot) {
             return None;
         }
-        self.ready.pop_front();
+        self.ready.remove(place);
         self.pending.set_state(slot, State::Running);
         self.started(slot);
         let ticket = self.issue_ticket(slot);
@@ -367,7 +367,11 @@ impl<R> Partition<R> {
             return;
         }
         self.pending.set_state(slot, State::Ready);
-        self.ready.push_back(slot);
+        if self.is_suspect(slot) {
+            self.ready.insert(self.ready_suspects(), slot);
+        } else {
+            self.ready.push_back(slot);
+        }
     }
 
     fn queue_publish(&mut self, slot: u32) {

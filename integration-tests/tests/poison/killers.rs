@@ -64,7 +64,10 @@ async fn without_a_dead_letter_topic_the_killer_is_parked_and_stays_so_over_a_re
     let mut records = healthy(1, 20);
     records.insert(10, record(0, "alone", "abort:1".to_owned()));
     suite.write(records).await;
-    let starts = suite.restart_until_done(20).await;
+    let is_found = "poison: the process ended";
+    let starts = suite
+        .restart_until(async || suite.done() == 20 && suite.logged(is_found))
+        .await;
     assert!(starts <= 5, "{starts} starts");
     let ran = suite.runs("abort:1");
     let mut member = suite.start(Some("one"));

@@ -17,7 +17,9 @@
 //! is the crash of the one record that ran. A trial ends with its record, after
 //! [`SUSPECT_PATIENCE`] at most, and not before the name is taken back: for [`MARK_PATIENCE`] at
 //! most, as its start waits for its mark. So while a coordinator is away, others wait for twice that
-//! at most. A crash in which the name is still on the broker may count once for its record.
+//! at most. A crash in which the name is still on the broker may count once for its record. Before
+//! its next trial a partition leaves others as much time as its last one took, and goes on itself
+//! with what is not suspected, one net at least: see [`Partition::wants_trial`].
 //!
 //! Records that are named together are a net: whatever ran at the crash is in it, so the next start
 //! has a few suspects to try, for two marks each. To be in the net counts for nothing else, so
@@ -81,6 +83,10 @@ pub(super) struct Cautious {
     asked_at: Moment,
     confirmed: bool,
     trial: Option<Trial>,
+    /// Others go first until then.
+    next_trial: Moment,
+    /// Starts that a net still has before the next trial.
+    net_left: usize,
     /// The named records that run.
     running: Vec<Running>,
     pub(super) watch: Watch,
@@ -112,6 +118,8 @@ impl Cautious {
             asked_at: Moment::ORIGIN,
             confirmed: false,
             trial: None,
+            next_trial: Moment::ORIGIN,
+            net_left: 0,
             running: Vec::new(),
             watch,
             verdicts: Vec::new(),
@@ -222,8 +230,8 @@ impl<R> Partition<R> {
         if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
             return false;
         }
-        let head = self.ready.front().copied();
-        head.is_some_and(|slot| !self.is_covered(slot)) && self.wanted_mark().is_some()
+        let next = self.next_ready();
+        next.is_some_and(|(_, slot)| !self.is_covered(slot)) && self.wanted_mark().is_some()
     }
 
     /// The broker has this mark. One that is not the latest changes nothing.
@@ -273,7 +281,9 @@ impl<R> Partition<R> {
             .then(|| cautious.asked_at + MARK_PATIENCE)
             .filter(|&moment| moment > self.now);
         let let_go = cautious.alone().map(|alone| alone.since + SUSPECT_PATIENCE);
-        patience.into_iter().chain(let_go).min()
+        let next_trial =
+            (cautious.next_trial > self.now && self.could_try()).then_some(cautious.next_trial);
+        patience.into_iter().chain(let_go).chain(next_trial).min()
     }
 
     /// The trial of a suspect that has run too long ends.

@@ -6,7 +6,8 @@
 //! much of what was sent arrives before a crash, and who takes over.
 //!
 //! Seen to fail, each put in by hand: starts without a mark, a verdict after one crash, no net, no
-//! trials, a record that survived and is condemned like the others.
+//! trials, a record that survived and is condemned like the others, no time for others between two
+//! trials, no net between them, and nothing that starts while a suspect waits for its trial.
 
 mod process;
 mod subscription;
@@ -38,6 +39,9 @@ pub(crate) enum Fault {
     ConfirmsMarksOfOtherEpochs,
     /// The answer to any commit confirms the mark that is waited for.
     TakesAnyAnswerForItsOwn,
+    /// A trial is requested as soon as there is a suspect for it, whether the partition wants it or
+    /// not.
+    TriesAgainAtOnce,
 }
 
 fn many(run: impl FnMut(&mut Random)) {
@@ -45,11 +49,11 @@ fn many(run: impl FnMut(&mut Random)) {
 }
 
 fn for_runs(runs: u64, mut run: impl FnMut(&mut Random)) {
-    for seed in 0..runs {
+    crate::for_each_seed(runs, |seed| {
         // On a failure the test's output ends with its seed.
         println!("seed {seed}");
         run(&mut Random::new(seed));
-    }
+    });
 }
 
 fn seeded(random: &mut Random) -> Random {
@@ -156,13 +160,13 @@ fn a_start_before_its_mark_is_on_the_broker_is_noticed() {
 #[test]
 fn a_name_that_is_left_on_the_broker_after_a_trial_is_noticed() {
     let chances = || Chances {
-        refused: 50,
+        refused: 80,
         fault: Fault::LeavesNames,
         ..Chances::default()
     };
     let size = Size {
         subscriptions: 2,
-        ..one_member(4, 10, 4)
+        ..one_member(2, 10, 4)
     };
     caught(chances, &size, "not those that kill are blamed");
 }
@@ -193,6 +197,15 @@ fn trials_of_two_subscriptions_that_run_beside_each_other_are_noticed() {
         ..one_member(4, 40, 1)
     };
     caught(chances, &size, "not those that kill are blamed");
+}
+
+#[test]
+fn trials_of_a_partition_that_leave_others_no_time_are_noticed() {
+    let chances = || Chances {
+        fault: Fault::TriesAgainAtOnce,
+        ..Chances::default()
+    };
+    caught(chances, &one_member(3, 40, 1), "others have had");
 }
 
 #[test]

@@ -229,20 +229,14 @@ mod tests {
             if owner_goes_first {
                 late.life().set_over();
             }
-            tokio::spawn(super::super::crash_care::request_trial(
-                late.clone(),
-                Duration::ZERO,
-            ));
+            tokio::spawn(super::super::crash_care::request_trial(late.clone()));
             if !owner_goes_first {
                 late.wait().await;
                 late.life().set_over();
                 late.give_back_permit();
             }
             let next = Arc::new(Inbox::new(0, false));
-            tokio::spawn(super::super::crash_care::request_trial(
-                next.clone(),
-                Duration::ZERO,
-            ));
+            tokio::spawn(super::super::crash_care::request_trial(next.clone()));
             let waited = tokio::time::timeout(Duration::from_secs(30), next.wait()).await;
             assert!(waited.is_ok(), "owner goes first: {owner_goes_first}");
             next.life().set_over();

@@ -115,8 +115,10 @@ impl LocalSubscription {
     /// The partition is negative, the task names a topic that is not read, or a header is named
     /// `dt_meta`, has no name, or one with NUL. The size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
-        let topic = task.topic_among(&self.topics.origin_topics)?;
-        let record = task.into_record(topic, "test", "test", clock::wall())?;
+        let given = task.clone();
+        let topic = task.topic_among(&self.topics.origin_topics);
+        let record = topic.and_then(|topic| task.into_record(topic, "test", "test", clock::wall()));
+        let record = record.map_err(|error| error.of(given))?;
         Ok(self.topics.append(record))
     }
 

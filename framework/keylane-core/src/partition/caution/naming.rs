@@ -1,6 +1,5 @@
 //! Names: which records a mark names before they start.
 
-use super::trial::Trial;
 use super::{GROUP, Named, Running};
 use crate::offset::Offset;
 use crate::partition::Partition;
@@ -11,20 +10,20 @@ impl<R> Partition<R> {
     pub(in crate::partition) fn is_covered(&mut self, slot: u32) -> bool {
         let cautious = &self.cautious;
         let offset = self.pending.get(slot).offset;
-        let named = match (cautious.trial, self.needs_trial(slot)) {
-            (Some(Trial::Begun), true) => Named::Alone(offset),
-            (Some(_), _) | (None, true) => return false,
+        let named = match &cautious.asked {
+            _ if cautious.trial.is_some() => Named::Alone(offset),
             // Also after progress: what runs next must not run under a name from before.
-            (None, false) if !cautious.is_careful() => Named::Nobody,
-            (None, false) => match &cautious.asked {
-                Some(Named::Together(named)) if named.binary_search(&offset).is_ok() => {
-                    return cautious.confirmed;
-                }
-                // A mark for every place that becomes free would be too many.
-                _ if cautious.running.len() > GROUP / 2 => return false,
-                _ if cautious.running.len() >= cautious.evidence.room() => return false,
-                _ => self.net(),
-            },
+            _ if !cautious.is_careful() => Named::Nobody,
+            _ if self.is_trial_due() => return false,
+            Some(net @ Named::Together(_)) if net.contains(offset) => return cautious.confirmed,
+            // A mark for every place that becomes free would be too many.
+            _ if cautious.running.len() > GROUP / 2 => return false,
+            _ if cautious.running.len() >= cautious.evidence.room() => return false,
+            _ => {
+                let net = self.net();
+                self.cautious.net_left = net.offsets().len() - cautious.running.len();
+                net
+            }
         };
         self.cautious.covers(named, self.now)
     }
@@ -33,8 +32,8 @@ impl<R> Partition<R> {
     fn net(&self) -> Named {
         let running = &self.cautious.running;
         let room = GROUP.min(self.cautious.evidence.room());
-        let next = self.ready.iter().take(room.saturating_sub(running.len()));
-        let next = next.take_while(|&&slot| !self.needs_trial(slot));
+        let next = self.ready.iter().skip(self.ready_suspects());
+        let next = next.take(room.saturating_sub(running.len()));
         let next = next.map(|&slot| self.pending.get(slot).offset);
         let running = running.iter().map(|running| running.offset);
         let mut named: Vec<_> = running.chain(next).collect();
@@ -45,19 +44,17 @@ impl<R> Partition<R> {
     pub(in crate::partition) fn started(&mut self, slot: u32) {
         let offset = self.pending.get(slot).offset;
         let cautious = &mut self.cautious;
-        if cautious
-            .asked
-            .as_ref()
-            .is_some_and(|named| named.offsets().contains(&offset))
-        {
+        let named = cautious.asked.as_ref();
+        if named.is_some_and(|named| named.contains(offset)) {
             cautious.running.push(Running {
                 slot,
                 offset,
                 since: self.now,
             });
         }
-        if cautious.trial.is_some() {
-            cautious.trial = Some(Trial::Started);
+        match &mut cautious.trial {
+            Some(trial) => trial.has_started = true,
+            None => cautious.net_left = cautious.net_left.saturating_sub(1),
         }
     }
 

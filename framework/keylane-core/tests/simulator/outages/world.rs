@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Delivery, Epoch, FailedAttempt, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, OutageGuard,
-    Partition, PartitionSettings, Position, Publish, PublishRequest, PublishResult, RetryPolicy,
-    SettledMap, Success, Ticket, commit_map,
+    Delivery, Epoch, ErrorClass, FailedAttempt, LaneOrder, MAX_METADATA_BYTES, Moment, Offset,
+    OutageGuard, Partition, PartitionSettings, Position, Publish, PublishRequest, PublishResult,
+    RetryPolicy, SettledMap, Success, Ticket, Verdict, commit_map,
 };
 
 use super::scenario::{Fault, Nature, Scenario};
@@ -23,6 +23,9 @@ pub(crate) struct Report {
     pub(crate) good: usize,
     pub(crate) good_done: usize,
     pub(crate) good_dead: usize,
+    /// Good ones that had used up their attempts before enough lanes failed: nothing showed that
+    /// there was an outage.
+    pub(crate) good_dead_too_early: usize,
     pub(crate) bad: usize,
     /// From the first failed attempt to the dead letter.
     pub(crate) bad_dead_after: Vec<Duration>,
@@ -45,6 +48,8 @@ pub(crate) struct World {
     logs: Vec<Log>,
     parts: Vec<Option<Part>>,
     guards: Vec<OutageGuard>,
+    /// Lanes whose latest attempt in this process failed.
+    failing: BTreeMap<u64, ErrorClass>,
     epochs: u64,
     starts: u64,
     report: Report,
@@ -65,7 +70,16 @@ struct Record {
     key: Option<u64>,
     nature: Nature,
     first_failed: Option<u64>,
+    /// Its attempts were used up when fewer lanes failed than make an outage.
+    too_early: bool,
     ended: bool,
+}
+
+impl Record {
+    /// Without a key it is a lane of its own.
+    fn lane(&self, number: usize) -> u64 {
+        self.key.unwrap_or(u64::MAX - number as u64)
+    }
 }
 
 #[derive(Default)]
@@ -113,6 +127,7 @@ impl World {
             logs: (0..logs).map(|_| Log::default()).collect(),
             parts: (0..logs).map(|_| None).collect(),
             guards: Vec::new(),
+            failing: BTreeMap::new(),
             epochs: 0,
             starts: 0,
             report: Report::default(),
@@ -192,6 +207,7 @@ impl World {
             key,
             nature,
             first_failed: None,
+            too_early: false,
             ended: false,
         });
         let part = key.unwrap_or(number as u64) as usize % self.scenario.partitions;
@@ -258,6 +274,7 @@ impl World {
 
     /// The process ends; what ran is lost, what is committed is kept.
     fn stop(&mut self) {
+        self.failing.clear();
         for (part, log) in self.parts.iter_mut().zip(&mut self.logs) {
             let Some(part) = part.take() else { continue };
             let Some(position) = part.partition.watermark() else {
@@ -381,6 +398,7 @@ impl World {
         match outcome {
             Ok(()) => {
                 let _ = part.partition.succeed(ticket, Success::Done);
+                self.failing.remove(&found.lane(record));
                 // Also where it was dead-lettered before: its copy is another record.
                 if !std::mem::replace(&mut found.ended, true) {
                     self.report.good_done += 1;
@@ -403,11 +421,19 @@ impl World {
         failed: FailedAttempt,
     ) {
         let (now, entropy) = (at(self.now), self.random.next());
-        self.records[record].first_failed.get_or_insert(self.now);
+        let found = &mut self.records[record];
+        found.first_failed.get_or_insert(self.now);
+        self.failing.insert(found.lane(record), failed.class);
+        let is_alike = |&&class: &&ErrorClass| self.scenario.one_in == 1 || class == failed.class;
+        let alike = self.failing.values().filter(is_alike).count();
         if let Some(part) = &mut self.parts[number] {
-            let _ = part
-                .partition
-                .fail(ticket, failed, entropy, now, &mut self.guards[guard]);
+            let verdict =
+                part.partition
+                    .fail(ticket, failed, entropy, now, &mut self.guards[guard]);
+            // By time the retry time is promised to each.
+            found.too_early = self.scenario.policy.for_at_least.is_none()
+                && verdict == Verdict::Publishing
+                && alike < self.scenario.guard.lanes;
         }
     }
 
@@ -442,6 +468,7 @@ impl World {
                 let record = &mut self.records[record];
                 record.ended = true;
                 match record.nature {
+                    Nature::Good if record.too_early => self.report.good_dead_too_early += 1,
                     Nature::Good | Nature::BadUntilRestart(_) => self.report.good_dead += 1,
                     Nature::Bad(_) => {
                         let after = self.now - record.first_failed.unwrap_or(self.now);

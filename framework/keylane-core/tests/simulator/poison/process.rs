@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use keylane_core::{Evidence, Instance, Named, Offset};
+use keylane_core::{Evidence, Instance, Moment, Named, Offset};
 
 use super::Fault;
-use super::subscription::{Owner, Subscription};
+use super::subscription::{LastTrial, Owner, Subscription};
 
 /// What an owner has of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub(super) enum Permit {
     },
     /// It runs alone. `has_started`: its record has.
     Trial {
+        since: Moment,
         has_started: bool,
     },
 }
@@ -98,8 +99,9 @@ impl Process {
             owner.running.push((start.ticket, offset));
             started.push(Started { log, offset });
         }
-        if let Permit::Trial { has_started } = &mut owner.permit {
-            *has_started |= !started.is_empty();
+        match &mut owner.permit {
+            Permit::Trial { has_started, .. } => *has_started |= !started.is_empty(),
+            _ => owner.last_trial.others_wait &= started.is_empty(),
         }
         self.marks += usize::from(owner.report_mark());
         started
@@ -112,7 +114,7 @@ impl Process {
         let trial_waits = self.waiting.iter().any(is_of_trial);
         let is_free = !trial_waits && !self.is_tried_beside(log);
         let owner = self.owner(log);
-        if owner.partition.ready() == 0 && owner.running.is_empty() {
+        if !owner.partition.has_next() && owner.running.is_empty() {
             return true;
         }
         match owner.permit {
@@ -147,15 +149,23 @@ impl Process {
             .any(|owner| is_tried(owner) && self.excludes(owner.log, log))
     }
 
-    /// Trials begin and end, and permits are given back and given out.
-    pub(super) fn take_turn(&mut self, log: usize) -> Vec<Started> {
-        let leaves_names = self.fault == Fault::LeavesNames;
+    /// Trials begin and end, and permits are given back and given out. `others_wait`: a record that
+    /// needs no trial is ready.
+    pub(super) fn take_turn(&mut self, log: usize, others_wait: bool, now: Moment) -> Vec<Started> {
+        let fault = self.fault;
         let owner = self.owner(log);
+        owner.partition.tick(now);
         let is_over = owner.partition.end_trial();
-        if let Permit::Trial { has_started } = owner.permit
-            && (is_over || (leaves_names && has_started && owner.running.is_empty()))
+        let leaves_names = fault == Fault::LeavesNames && owner.running.is_empty();
+        if let Permit::Trial { since, has_started } = owner.permit
+            && (is_over || (leaves_names && has_started))
         {
             owner.permit = Permit::None;
+            owner.last_trial = LastTrial {
+                ended: now,
+                took: now.since(since),
+                others_wait,
+            };
         }
         let started = self.start(log);
         let owner = self.owner(log);
@@ -163,9 +173,20 @@ impl Process {
         if is_idle && matches!(owner.permit, Permit::Run { .. }) {
             owner.permit = Permit::None;
         }
+        let could_try = fault == Fault::TriesAgainAtOnce
+            && owner.partition.has_suspects()
+            && owner.running.is_empty();
         let wants_trial = owner.permit == Permit::None && owner.partition.wants_trial();
-        if wants_trial && !self.waiting.contains(&(log, true)) {
+        let last = owner.last_trial;
+        if (wants_trial || could_try) && !self.waiting.contains(&(log, true)) {
             self.waiting.push_back((log, true));
+            let others_had = now.since(last.ended);
+            let took = last.took;
+            assert!(
+                others_had >= took,
+                "others have had {others_had:?} after a trial of {took:?}"
+            );
+            assert!(!last.others_wait, "others of partition {log} still wait");
         }
         while let Some(&(log, is_trial)) = self.waiting.front() {
             let runs = |owner: &Owner| owner.permit != Permit::None;
@@ -178,7 +199,11 @@ impl Process {
             self.waiting.pop_front();
             let owner = self.owner(log);
             if is_trial {
-                owner.permit = Permit::Trial { has_started: false };
+                owner.permit = Permit::Trial {
+                    since: now,
+                    has_started: false,
+                };
+                owner.partition.set_now(now);
                 owner.partition.begin_trial();
             } else {
                 owner.permit = Permit::Run { fresh: true };

@@ -1,6 +1,6 @@
 //! One subscription of a process: its owners, and the commits and marks that ship.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use keylane_core::member::{
@@ -13,7 +13,7 @@ use keylane_core::{
 
 use super::Fault;
 use super::process::Permit;
-use crate::client::{Client, Sent};
+use crate::client::{Client, Sent, has_commits};
 
 /// A few passes.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -24,8 +24,11 @@ pub(super) struct Owner {
     /// The next offset to deliver.
     pub(super) read: i64,
     pub(super) running: Vec<(Ticket, i64)>,
+    /// What is delivered and not settled, what runs included.
+    pub(super) pending: BTreeSet<i64>,
     /// Its share of what the process gives.
     pub(super) permit: Permit,
+    pub(super) last_trial: LastTrial,
     pub(super) commits: EpochCommits,
     /// What is committed is not known yet, and nothing is read.
     pub(super) beginning: Option<Beginning>,
@@ -35,17 +38,16 @@ pub(super) struct Owner {
     ending: bool,
 }
 
-impl AsRef<EpochCommits> for Owner {
-    fn as_ref(&self) -> &EpochCommits {
-        &self.commits
-    }
+/// The trial before the next one.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LastTrial {
+    pub(super) ended: Moment,
+    pub(super) took: Duration,
+    /// A record that needs no trial was ready at its end, and none has started since.
+    pub(super) others_wait: bool,
 }
 
-impl AsMut<EpochCommits> for Owner {
-    fn as_mut(&mut self) -> &mut EpochCommits {
-        &mut self.commits
-    }
-}
+has_commits!(Owner);
 
 impl Owner {
     pub(super) fn new(log: usize, epoch: Epoch, partition: Partition<()>, start: Position) -> Self {
@@ -55,7 +57,9 @@ impl Owner {
             partition,
             read: start.get(),
             running: Vec::new(),
+            pending: BTreeSet::new(),
             permit: Permit::None,
+            last_trial: LastTrial::default(),
             commits: EpochCommits::new(place, epoch),
             beginning: None,
             report: None,

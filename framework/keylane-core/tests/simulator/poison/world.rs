@@ -8,9 +8,9 @@ use std::time::Duration;
 use keylane_core::member::{CommitResult, Refusal};
 use keylane_core::{
     Backoff, Beginning, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP,
-    InPlace, Instance, Moment, Offset, OutageGuard, Partition, PartitionSettings, PoisonFate,
-    Position, Publish, PublishResult, Reason, Reset, RetryPolicy, SettledMap, Step, Success,
-    commit_map,
+    InPlace, Instance, MAX_SUSPECTS, Moment, Offset, OutageGuard, Partition, PartitionSettings,
+    PoisonFate, Position, Publish, PublishResult, Reason, Reset, RetryPolicy, SettledMap, Step,
+    Success, commit_map,
 };
 
 use super::Fault;
@@ -85,6 +85,8 @@ pub(crate) struct Size {
 
 pub(crate) struct World {
     random: Random,
+    /// A millisecond for each step.
+    now: Moment,
     logs: Vec<Log>,
     members: Vec<Option<Process>>,
     subscriptions: usize,
@@ -149,6 +151,7 @@ impl World {
         };
         Self {
             random,
+            now: Moment::ORIGIN,
             logs,
             members: (0..size.members).map(|_| None).collect(),
             subscriptions: size.subscriptions,
@@ -263,6 +266,7 @@ impl World {
     }
 
     fn step(&mut self) {
+        self.now = self.now + Duration::from_millis(1);
         let member = self.random.index(self.members.len());
         let Some(mut process) = self.members[member].take() else {
             self.starts += 1;
@@ -388,7 +392,8 @@ impl World {
                 }
             }
             3 => {
-                let started = process.take_turn(log);
+                let others_wait = self.others_wait(process.owner(log));
+                let started = process.take_turn(log, others_wait, self.now);
                 self.check(&process, &started);
             }
             4 => process.owner(log).report(),
@@ -407,6 +412,20 @@ impl World {
             process.pass(!self.random.percent(self.chances.late));
         }
         Some(process)
+    }
+
+    /// Whether a record that needs no trial is ready.
+    fn others_wait(&self, owner: &Owner) -> bool {
+        let log = &self.logs[owner.log];
+        let broker = log.broker();
+        let mut lanes = BTreeSet::new();
+        let mut pending = owner.pending.iter();
+        let waits = |&offset: &i64| {
+            let is_head = lanes.insert(log.lanes[offset as usize]);
+            let runs = owner.running.iter().any(|&(_, running)| running == offset);
+            is_head && !runs && !broker.is_suspected(Offset::new(offset))
+        };
+        broker.suspects.len() < MAX_SUSPECTS && pending.any(waits)
     }
 
     fn check(&self, process: &Process, started: &[Started]) {
@@ -469,10 +488,11 @@ impl World {
                 retried_for: Duration::ZERO,
                 record: (),
             };
-            assert_ne!(
-                owner.partition.deliver(delivery, Moment::ORIGIN),
-                Delivered::Repeated
-            );
+            match owner.partition.deliver(delivery, self.now) {
+                Delivered::Queued => _ = owner.pending.insert(owner.read),
+                Delivered::AlreadySettled => {}
+                other => panic!("{other:?}"),
+            }
             owner.read += 1;
         }
     }
@@ -488,23 +508,24 @@ impl World {
             .swap_remove(self.random.index(owner.running.len()));
         if self.random.below(1_000) < self.chances.failing {
             let guard = &mut OutageGuard::default();
-            let _ =
-                owner
-                    .partition
-                    .fail(ticket, Failure::Retryable.into(), 0, Moment::ORIGIN, guard);
-            owner.partition.tick(Moment::ORIGIN);
+            let failure = Failure::Retryable.into();
+            let _ = owner.partition.fail(ticket, failure, 0, self.now, guard);
+            owner.partition.tick(self.now);
             return false;
         }
         if self.logs[log].killers.contains(&offset) {
             return true;
         }
         let _ = owner.partition.succeed(ticket, Success::Done);
+        owner.pending.remove(&offset);
         self.logs[log].settled.insert(offset);
         false
     }
 
     fn write(&mut self, process: &mut Process, log: usize) {
-        let partition = &mut process.owner(log).partition;
+        let Owner {
+            partition, pending, ..
+        } = process.owner(log);
         while let Some(verdict) = partition.next_poisoned() {
             assert_eq!(verdict.fate, PoisonFate::DeadLetter);
             self.blamed.push((log, verdict.offset.get()));
@@ -516,12 +537,9 @@ impl World {
                     reason: Reason::Poison
                 }
             );
-            let _ = partition.publish_finished(
-                write.ticket,
-                PublishResult::Acknowledged,
-                0,
-                Moment::ORIGIN,
-            );
+            let _ =
+                partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, self.now);
+            pending.remove(&write.offset.get());
             self.logs[log].settled.insert(write.offset.get());
         }
     }

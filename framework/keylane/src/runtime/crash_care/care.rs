@@ -1,14 +1,11 @@
 //! The owner's part in the care after a crash: trials, verdicts, and log lines.
 
-use std::time::{Duration, Instant};
-
 use keylane_core::{Offset, ParkReason, PoisonFate, Poisoned};
 
 use super::process::{Permit, Share, request_share, request_trial};
 use crate::runtime::inbox::Mail;
 use crate::runtime::owned::OwnedPartition;
 use crate::status::SubscriptionError;
-use crate::support::clock;
 
 /// What an owner keeps of it.
 pub(crate) struct CrashCare {
@@ -17,9 +14,6 @@ pub(crate) struct CrashCare {
     /// The permit came through the inbox, and nothing has started with it yet.
     is_new: bool,
     asked: bool,
-    /// When the last trial began, and how long it took.
-    trial_at: Instant,
-    trial_took: Duration,
     /// What the log has said last.
     told_careful: bool,
     told_suspect: Option<Offset>,
@@ -31,8 +25,6 @@ impl CrashCare {
             permit: None,
             is_new: false,
             asked: false,
-            trial_at: clock::now(),
-            trial_took: Duration::ZERO,
             told_careful: is_careful,
             told_suspect: None,
         }
@@ -44,7 +36,6 @@ impl CrashCare {
             self.asked = false;
             if let Permit::Trial { .. } = permit {
                 owned.core.begin_trial();
-                self.trial_at = clock::now();
             }
             (self.permit, self.is_new) = (Some(permit), true);
         }
@@ -55,12 +46,12 @@ impl CrashCare {
             Some(Permit::Share(_)) if owned.core.wants_trial() => true,
             Some(Permit::Share(_)) => owned.core.running() == 0 && !self.is_new,
         };
-        if is_over && let Some(Permit::Trial { .. }) = self.permit.take() {
-            self.trial_took = clock::elapsed(self.trial_at);
+        if is_over {
+            self.permit = None;
         }
         if self.permit.is_none() && !self.asked && owned.core.wants_trial() {
             self.asked = true;
-            owned.spawn(request_trial(owned.inbox.clone(), self.trial_took));
+            owned.spawn(request_trial(owned.inbox.clone()));
         }
     }
 
@@ -70,7 +61,7 @@ impl CrashCare {
         match &self.permit {
             Some(Permit::Trial { .. }) => return true,
             Some(Permit::Share(share)) => return is_new || !share.is_asked_back(),
-            None if owned.core.ready() == 0 => return true,
+            None if !owned.core.has_next() => return true,
             None => {}
         }
         if !self.asked {

@@ -83,11 +83,18 @@ pub(crate) async fn request_share(inbox: Arc<Inbox>) {
     }
 }
 
-/// Requests a trial, which comes through the inbox; to be spawned. Others have this time before it:
-/// where suspects hang, their trials take half of the time and not all of it.
-pub(crate) async fn request_trial(inbox: Arc<Inbox>, others: Duration) {
-    tokio::time::sleep(others).await;
-    inbox.permit(trial(&PROCESS, QUIET_PATIENCE).await);
+/// Requests a trial, which comes through the inbox; to be spawned.
+pub(crate) async fn request_trial(inbox: Arc<Inbox>) {
+    request_trial_of(&PROCESS, inbox).await;
+}
+
+/// A partition that is given up tries nothing more: its request would only keep others from
+/// starting.
+async fn request_trial_of(permits: &'static Semaphore, inbox: Arc<Inbox>) {
+    tokio::select! {
+        trial = trial(permits, QUIET_PATIENCE) => inbox.permit(trial),
+        () = inbox.life().draining() => {}
+    }
 }
 
 /// This process, by a number that its successor will hardly draw again.
@@ -101,6 +108,8 @@ pub(crate) fn instance() -> Instance {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use futures::FutureExt;
 
     use super::*;
@@ -142,6 +151,23 @@ mod tests {
         assert!(share.is_asked_back());
         drop(share);
         next.await;
+    }
+
+    #[tokio::test]
+    async fn a_trial_is_not_waited_for_once_its_partition_is_given_up() {
+        type GiveUp = fn(&Inbox);
+        let ways: [GiveUp; 2] = [Inbox::end, |inbox| inbox.drain(Instant::now())];
+        for give_up in ways {
+            let permits = permits();
+            let hangs = Share::try_of(permits).unwrap();
+            let inbox = Arc::new(Inbox::new(0, false));
+            let mut request = Box::pin(request_trial_of(permits, inbox.clone()));
+            assert!(request.as_mut().now_or_never().is_none());
+            assert!(Share::try_of(permits).is_none());
+            give_up(&inbox);
+            assert!(request.as_mut().now_or_never().is_some());
+            assert!(!hangs.is_asked_back() && Share::try_of(permits).is_some());
+        }
     }
 
     #[tokio::test]
