@@ -8,8 +8,6 @@ use std::{path::Path, process::Command};
 use keylane::{DeadLetter, Raw, Subscription, Task, TaskError, config::HeaderConvention};
 use keylane_integration_tests::kafka::{Found, Kafka, NewRecord, Nodes};
 
-const TIMESTAMP_MILLIS: i64 = 1_763_698_842_017;
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kafka = match tokio::task::spawn_blocking(|| Kafka::find(Nodes::One)).await? {
@@ -20,9 +18,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for topic in [&topic, &dead] {
         kafka.create_topic(topic, 1, 1, &[]).await?;
     }
-    let mut record = NewRecord::keyed("key", "value");
-    record.timestamp_millis = Some(TIMESTAMP_MILLIS);
+    let record = NewRecord::keyed("key", "value");
     kafka.produce(&topic, vec![record]).await?;
+    let timestamp = kafka.read_all(&topic).await?[0]
+        .timestamp_millis
+        .unwrap_or(-1);
 
     let conventions = [HeaderConvention::Spring];
     let subscription = Subscription::builder(format!("{topic}-group"), &topic)
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     subscription.shutdown().await?;
 
     let expected = format!(
-        "read|value|{topic}|0|0|{TIMESTAMP_MILLIS}|{topic}-group|parking.UnknownVehicle|no such vehicle"
+        "read|value|{topic}|0|0|{timestamp}|{topic}-group|parking.UnknownVehicle|no such vehicle"
     );
     let output = read??;
     if !output.contains(&expected) {
