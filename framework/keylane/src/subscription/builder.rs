@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::config::{
-    Blocker, BootstrapServers, HotKeySettings, Limits, Outage, Reading, Tracing, Watchdog,
+    Blocker, BootstrapServers, HotKeySettings, LegacyTasks, Limits, Outage, Reading, Tracing,
+    Watchdog,
 };
 use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig, Success};
 
@@ -150,13 +151,27 @@ impl SubscriptionBuilder {
     /// ```
     /// use keylane::Subscription;
     ///
-    /// // A pool of 20 connections, a topic of 4 partitions.
-    /// let builder =
-    ///     Subscription::builder("parking-notifier", "parking-events").concurrency(20 / 4);
+    /// let builder = Subscription::builder("parking-notifier", "parking-events").concurrency(8);
     /// # let _ = builder;
     /// ```
     pub fn concurrency(mut self, attempts: usize) -> Self {
         self.config.concurrency = attempts;
+        self
+    }
+
+    /// Attempts in flight over all partitions: see
+    /// [`Limits::max_in_flight`](Limits#structfield.max_in_flight).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// // A pool of 20 connections, whatever the number of partitions.
+    /// let builder = Subscription::builder("parking-notifier", "parking-events").max_in_flight(20);
+    /// assert_eq!(builder.config().limits.max_in_flight, Some(20));
+    /// ```
+    pub fn max_in_flight(mut self, attempts: usize) -> Self {
+        self.config.limits.max_in_flight = Some(attempts);
         self
     }
 
@@ -211,6 +226,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::reading`].
     pub fn reading(mut self, reading: Reading) -> Self {
         self.config.reading = reading;
+        self
+    }
+
+    /// See [`SubscriptionConfig::legacy_tasks`].
+    pub fn legacy_tasks(mut self, legacy_tasks: LegacyTasks) -> Self {
+        self.config.legacy_tasks = legacy_tasks;
         self
     }
 
