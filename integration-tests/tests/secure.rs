@@ -635,6 +635,11 @@ async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
         site.allow(read, Resource::Topic(&site.origin)).await;
         done(&journal, 200).await;
         no_trouble(&member).await;
+        // No record shows that this is over.
+        site.forbid(read, Resource::Topic(&site.origin)).await;
+        trouble(&member, TroubleKind::Authorization).await;
+        site.allow(read, Resource::Topic(&site.origin)).await;
+        no_trouble(&member).await;
         member.shutdown().await.unwrap();
         site.assert_all_done_once(&journal).await;
     }

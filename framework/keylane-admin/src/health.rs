@@ -61,6 +61,7 @@ pub(crate) enum Code {
     AuthenticationRefused,
     AuthorizationRefused,
     MissingTopic,
+    GroupProtocol,
     MembershipLost,
     CommitsFailing,
     RetriesHeld,
@@ -291,6 +292,7 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::Authentication => Code::AuthenticationRefused,
         TroubleKind::Authorization => Code::AuthorizationRefused,
         TroubleKind::MissingTopic => Code::MissingTopic,
+        TroubleKind::GroupProtocol => Code::GroupProtocol,
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
         TroubleKind::ForeignRetries => Code::RetriesHeld,
@@ -334,7 +336,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// All codes, in the order of `openapi.json`.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -346,6 +348,7 @@ impl Code {
         Self::AuthenticationRefused,
         Self::AuthorizationRefused,
         Self::MissingTopic,
+        Self::GroupProtocol,
         Self::MembershipLost,
         Self::CommitsFailing,
         Self::RetriesHeld,

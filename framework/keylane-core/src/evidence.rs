@@ -81,6 +81,10 @@ impl Named {
             Self::Together(offsets) => offsets,
         }
     }
+
+    pub(crate) fn contains(&self, offset: Offset) -> bool {
+        self.offsets().binary_search(&offset).is_ok()
+    }
 }
 
 /// The crash evidence of one partition, as it travels in commits.

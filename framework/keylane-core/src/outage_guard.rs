@@ -35,15 +35,18 @@ mod deployment;
 mod episode;
 mod lanes;
 mod outage;
+mod report;
+mod settings;
 mod state;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use deployment::BAD_DEPLOYMENT_RECORDS;
+pub(crate) use report::{Case, Report, Source, Standing};
+pub use settings::{OUTAGE_LANES, OUTAGE_PATIENCE, OutageSettings};
 pub use state::{ClassOutage, HeldBy, OutageState};
 
-use crate::backoff::Backoff;
 use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 use crate::failure::Reason;
 use crate::time::Moment;
@@ -52,103 +55,10 @@ use episode::Episode;
 use lanes::{Failing, FailingLanes};
 use outage::Outage;
 
-/// How many failing lanes make an outage, by default.
-pub const OUTAGE_LANES: usize = 5;
-/// How long records are held in a partial outage, by default.
-pub const OUTAGE_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
-
-/// How long an attempt takes at the longest, by default.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(5 * 60);
 /// A lane counts as failing for this long after its next attempt had to have ended.
 const LANE_GRACE: Duration = Duration::from_secs(60);
-/// The shortest [`OutageSettings::quiet`] that [`OutageSettings::for_backoff`] chooses.
-const SHORTEST_QUIET: Duration = Duration::from_secs(60);
 /// Classes, and places, that are tracked at a time.
 const TRACKED: usize = 64;
-
-/// What makes an outage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutageSettings {
-    /// How many lanes have to fail; 0 counts as 1.
-    pub lanes: usize,
-    /// How long the outage of a class or of a place holds records while others succeed.
-    pub patience: Duration,
-    /// The quiet time: a total outage that began beside successes needs this time without a
-    /// success. A partial outage goes on for this time below the threshold.
-    pub quiet: Duration,
-    /// The time-out of attempts. A lane still counts as failing for this time and one minute more
-    /// after its next attempt was due.
-    pub longest_attempt: Duration,
-}
-
-impl Default for OutageSettings {
-    fn default() -> Self {
-        Self {
-            lanes: OUTAGE_LANES,
-            patience: OUTAGE_PATIENCE,
-            quiet: SHORTEST_QUIET,
-            longest_attempt: LONGEST_ATTEMPT,
-        }
-    }
-}
-
-impl OutageSettings {
-    /// The defaults, with a quiet time that suits this back-off: three of its longest delays, and
-    /// one minute at least.
-    pub fn for_backoff(backoff: &Backoff) -> Self {
-        let quiet = backoff.max.saturating_mul(3).max(SHORTEST_QUIET);
-        Self {
-            quiet,
-            ..Self::default()
-        }
-    }
-}
-
-/// One partition of the process in one epoch, as the guard distinguishes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source(u64);
-
-impl Source {
-    /// The name of a lane that has no key: no other record has it.
-    pub(crate) const fn lane_of(self, offset: i64) -> u64 {
-        // Two odd constants spread the numbers; a collision would count two lanes as one.
-        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            ^ (offset as u64).wrapping_mul(0xD6E8_FEB8_6659_FD93)
-    }
-}
-
-/// Whose attempt failed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Report {
-    pub(crate) source: Source,
-    pub(crate) lane: u64,
-    /// Its record has not come through a retry topic.
-    pub(crate) is_first_hand: bool,
-}
-
-/// Whether there is a total outage of the subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// There is none.
-    Up,
-    /// There seems to be one.
-    Doubtful,
-    /// It has lasted for the quiet time.
-    Out,
-    /// There is an outage, and no time is given back for it: an operator has released what it
-    /// holds, or the guard gets only records of the retry topic.
-    Discounted,
-}
-
-/// What a record was when its attempt failed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub(crate) reason: Reason,
-    pub(crate) class: ErrorClass,
-    pub(crate) place: Option<Place>,
-    /// How long it was held while others succeeded.
-    pub(crate) held_for: Duration,
-}
 
 /// Decides whether a record may be given up, or there is an outage.
 ///
@@ -213,52 +123,6 @@ impl OutageGuard {
         self.places.values_mut().for_each(Outage::release);
         self.classes.values_mut().for_each(Episode::release);
         self.deployment.release();
-    }
-
-    /// What holds now. An outage is shown once it has lasted for some seconds, or holds records.
-    pub fn state(&mut self, now: Moment) -> OutageState {
-        self.look(now);
-        let quiet = self.settings.quiet;
-        let held = self.held.values().sum();
-        let is_shown = |since: &Moment| held > 0 || self.now.since(*since) >= state::SHOWN_AFTER;
-        let total = self.whole.since(quiet, self.now).filter(is_shown);
-        let place =
-            |(place, outage): (&Place, &Outage)| Some((*place, outage.since(quiet, self.now)?));
-        let class = |(class, episode): (&ErrorClass, &Episode)| {
-            let left = self.settings.patience.saturating_sub(episode.spent());
-            let (lanes, left) = (
-                episode.lanes(),
-                if episode.is_released() {
-                    Duration::ZERO
-                } else {
-                    left
-                },
-            );
-            Some(ClassOutage {
-                class: *class,
-                since: episode.since()?,
-                lanes,
-                patience_left: left,
-            })
-        };
-        OutageState {
-            total,
-            places: self
-                .places
-                .iter()
-                .filter_map(place)
-                .filter(|(_, since)| is_shown(since))
-                .collect(),
-            classes: self
-                .classes
-                .iter()
-                .filter_map(class)
-                .filter(|class| is_shown(&class.since))
-                .collect(),
-            bad_deployment: self.deployment.since(),
-            held,
-            released: self.is_released(),
-        }
     }
 
     /// Whether nothing would be held now: neither an outage nor a bad deployment.

@@ -110,7 +110,7 @@ pub mod error {
     pub use crate::config::validate::ConfigError;
     pub use crate::kafka::config::ClientConfigError;
     pub use crate::producer::builder::TaskProducerError;
-    pub use crate::producer::enqueue_error::{CloseError, EnqueueError, FlushError};
+    pub use crate::producer::enqueue_error::{CloseError, EnqueueError, FlushError, ReturnedTask};
     pub use crate::record::decode_error::DecodeError;
     pub use crate::status::error::SubscriptionError;
     pub use crate::subscription::error::{PartitionNotAssigned, StartError};

@@ -69,6 +69,38 @@ fn task(number: u32) -> NewTask {
     NewTask::json(&number).unwrap().key(number.to_string())
 }
 
+/// Two of one group, as one with more topics or more places would be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_subscriptions_of_one_group_do_not_write_the_same_series() {
+    let broker = broker(&[]);
+    broker.create_topic("twins", 2).unwrap();
+    let start = async || {
+        let processor = async |_: Task<u32>| Ok::<(), TaskError>(());
+        let builder = subscribe(&broker, "twins", "twins");
+        builder.start(Json, processor).await.unwrap()
+    };
+    let (first, second) = (start().await, start().await);
+    let assigned = |name: &str| value("keylane_assigned_partitions", &[("subscription", name)]);
+    eventually("each has one of the two partitions", || {
+        (assigned("twins"), assigned("twins-2")) == (Some(1.0), Some(1.0))
+    })
+    .await;
+
+    second.shutdown().await.unwrap();
+    eventually("the first one has both", || {
+        assigned("twins") == Some(2.0) && assigned("twins-2").unwrap_or(0.0) == 0.0
+    })
+    .await;
+    let third = start().await;
+    eventually("the name is free again", || {
+        (assigned("twins"), assigned("twins-2")) == (Some(1.0), Some(1.0))
+    })
+    .await;
+    assert_eq!(assigned("twins-3"), None);
+    first.shutdown().await.unwrap();
+    third.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
     let broker = broker(&["waits", "waits-retry"]);

@@ -64,7 +64,7 @@ pub struct Common {
     /// Whether failures go to the retry topic before they are dead letters.
     pub retry_topic: bool,
     /// Whether members keep their place in the group while they are started again
-    /// (`group.instance.id`).
+    /// (`instance_id`).
     pub static_members: bool,
     /// When an attempt is cut off.
     pub attempt_timeout_ms: u64,
@@ -190,7 +190,7 @@ impl Member {
                 .kafka("heartbeat.interval.ms", "500");
         }
         if self.common.static_members {
-            builder = builder.kafka("group.instance.id", format!("slot-{}", self.slot));
+            builder = builder.instance_id(format!("slot-{}", self.slot));
         }
         builder
     }

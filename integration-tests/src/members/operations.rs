@@ -73,7 +73,7 @@ pub async fn run() {
                 .stalled_after(MINUTE),
         )
         // Its place is free at once when it starts again after a crash.
-        .kafka("group.instance.id", name)
+        .instance_id(name)
         .kafka("session.timeout.ms", "6000")
         .kafka("heartbeat.interval.ms", "500")
         // A twentieth of the default, as a minute is here: how often the brokers are tried in vain

@@ -51,7 +51,7 @@ pub async fn run() {
             // Its place is free at once when it starts again: no partition waits for the dead one's
             // session to end.
             Some(name) => subscription
-                .kafka("group.instance.id", name)
+                .instance_id(name)
                 .kafka("session.timeout.ms", "20000"),
             None => subscription.kafka("session.timeout.ms", "5000"),
         };

@@ -159,7 +159,7 @@ async fn a_member_that_joins_and_one_that_leaves_repeat_nothing_of_several_topic
     }
 }
 
-/// With `group.instance.id` a member that comes back takes up its partitions, and the others notice
+/// With `instance_id` a member that comes back takes up its partitions, and the others notice
 /// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
@@ -167,7 +167,7 @@ async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
     for protocol in Protocol::spoken([Protocol::Cooperative, Protocol::Consumer]) {
         let scene = Scene::new(kafka, 6).await.by(protocol);
         let load = Load::start(scene.kafka, &scene.topic, 60, 0);
-        let instance = |name: &str| subscribe(&scene).kafka("group.instance.id", name);
+        let instance = |name: &str| subscribe(&scene).instance_id(name);
         let (a, b, c) = tokio::join!(
             working(&scene, instance("a"), "a"),
             working(&scene, instance("b"), "b"),

@@ -22,6 +22,8 @@ use keylane_integration_tests::{
     threads::Threads,
     wait::{wait_for, wait_until},
 };
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{Consumer, StreamConsumer};
 
 async fn start(scene: &Scene<'_>, builder: SubscriptionBuilder, member: &str) -> Subscription {
     scene
@@ -144,7 +146,7 @@ async fn with_an_offset_behind_the_log_and_reset_error_the_subscription_ends() {
 /// quietly.
 async fn fenced(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await.by(protocol);
-    let builder = scene.subscribe().kafka("group.instance.id", "twin");
+    let builder = scene.subscribe().instance_id("twin");
     let first = start(&scene, builder.clone(), "a").await;
     scene.write(numbered(0..100, 10)).await;
     scene.done(100).await;
@@ -330,4 +332,48 @@ async fn the_loss_of_brokers_shows_and_passes_and_loses_nothing() {
     for journal in &journals {
         journal.check(&produced, Expect::Crashes).assert_clean();
     }
+}
+
+/// As a Java client before 3.0 does, and Decaton with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_with_another_assignor_is_trouble_until_its_members_have_left() {
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await;
+    let group = scene.group.clone();
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", scene.kafka.bootstrap_servers())
+        .set("group.id", &group)
+        .set("partition.assignment.strategy", "range");
+    let other: StreamConsumer = config.create().unwrap();
+    other.subscribe(&[&scene.topic]).unwrap();
+    wait_for("the other one has joined", DEADLINE, async || {
+        // It is polled.
+        let _ = tokio::time::timeout(Duration::from_millis(50), other.recv()).await;
+        (other.assignment().unwrap().count() == 2).then_some(())
+    })
+    .await;
+    let member = start(&scene, scene.subscribe(), "a").await;
+    let message = trouble(&member, TroubleKind::GroupProtocol).await;
+    assert!(
+        message.contains("partition.assignment.strategy"),
+        "{message}"
+    );
+    // It leaves the group.
+    tokio::task::spawn_blocking(move || drop(other))
+        .await
+        .unwrap();
+    scene.write(numbered(0..100, 10)).await;
+    scene.done(100).await;
+    no_trouble(&member).await;
+    member.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_time_out_below_the_brokers_limit_ends_run() {
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await;
+    let builder = scene.subscribe().kafka("session.timeout.ms", "999");
+    let builder = builder.kafka("heartbeat.interval.ms", "300");
+    let error = end_of(start(&scene, builder, "a").await).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("session.timeout.ms=999: "), "{text}");
 }

@@ -198,6 +198,7 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         TroubleKind::Authentication,
         TroubleKind::Authorization,
         TroubleKind::MissingTopic,
+        TroubleKind::GroupProtocol,
         TroubleKind::Membership,
         TroubleKind::Commit,
         TroubleKind::ForeignRetries,

@@ -22,6 +22,9 @@ use crate::offset::Epoch;
 use crate::partition::Mark;
 use crate::time::Moment;
 
+/// How long what is due at once waits after a refusal.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The commits of one member.
 ///
 /// Rows are the partitions of the table that comes in; orders name them by their place in it.
@@ -36,8 +39,8 @@ pub struct Commits {
     ids: CommitIds,
     last: Option<LastCommit>,
     under_way: Option<CommitId>,
-    /// What the commit under way is about. At most one for each partition.
-    sent: Vec<Epoch>,
+    /// What the commit under way is about, and when it was due. At most one for each partition.
+    sent: Vec<(Epoch, Option<Due>)>,
     /// A buffer that is kept. At most one entry for each partition.
     rows: Vec<usize>,
 }
@@ -62,8 +65,8 @@ pub enum Answered<'a> {
     TooLarge,
     /// A commit that starts wait for was refused. It is tried again.
     Refused(Refused),
-    /// The broker will never take the last commit from this member; what was settled since the
-    /// commit before may be repeated.
+    /// The broker will not take the last commit, or not for one of its topics; what was settled
+    /// since the commit before may be repeated.
     LastRefused,
     /// Nothing is to be done.
     Nothing,
@@ -136,8 +139,10 @@ impl Commits {
         now: Moment,
     ) -> Answered<'_> {
         let is_under_way = self.under_way == Some(id);
-        if is_under_way {
-            self.is_over(result.is_ok(), table);
+        if is_under_way && result.is_ok() {
+            self.under_way = None;
+        } else if is_under_way {
+            self.failed(table, now + AGAIN);
         }
         if let Some(last) = &mut self.last {
             match last.answer(id, result, now) {
@@ -158,16 +163,17 @@ impl Commits {
         }
     }
 
-    /// The commit under way is answered, or was not sent.
-    fn is_over<R: AsMut<EpochCommits>>(&mut self, is_taken: bool, table: &mut [R]) {
+    /// The broker does not have the commit under way, as far as is known: it is due as it was, at
+    /// once not before `from`.
+    fn failed<R: AsMut<EpochCommits>>(&mut self, table: &mut [R], from: Moment) {
         self.under_way = None;
-        let sent = std::mem::take(&mut self.sent);
-        if is_taken {
-            return;
-        }
         for commits in table.iter_mut().map(AsMut::as_mut) {
-            if sent.contains(&commits.epoch()) {
-                commits.owe(Due::AtInterval);
+            let sent = self
+                .sent
+                .iter()
+                .find(|(epoch, _)| *epoch == commits.epoch());
+            if let Some((_, due)) = sent {
+                commits.owe_again(due.unwrap_or(Due::AtInterval), from);
             }
         }
     }
@@ -200,7 +206,7 @@ impl Commits {
                 return Some(self.send(id, table));
             }
             let is_taken = is_marks_turn && self.takes_interval(table, now);
-            if !is_taken && !self.choose(table, |due| due == Due::AtOnce) {
+            if !is_taken && !self.choose(table, |row| row.is_due_at_once(now)) {
                 return None;
             }
         }
@@ -210,7 +216,8 @@ impl Commits {
 
     /// Chooses what is new of all partitions, if the interval is over.
     fn takes_interval<R: AsRef<EpochCommits>>(&mut self, table: &[R], now: Moment) -> bool {
-        let is_due = now >= self.next_at && self.choose(table, |due| due != Due::AsMark);
+        let is_due = now >= self.next_at
+            && self.choose(table, |row| row.due().is_some_and(|due| due != Due::AsMark));
         if is_due {
             self.next_at = now + self.interval;
             self.after_interval = true;
@@ -227,7 +234,7 @@ impl Commits {
         now: Moment,
     ) -> Option<Refused> {
         if self.under_way == Some(id) {
-            self.is_over(false, table);
+            self.failed(table, now + AGAIN);
         }
         if let Some(last) = &mut self.last {
             last.not_sent(id);
@@ -235,11 +242,15 @@ impl Commits {
         self.marks.not_sent(id, now)
     }
 
-    /// Chooses the rows with a point that is due so; whether there are any.
-    fn choose<R: AsRef<EpochCommits>>(&mut self, table: &[R], is_so: impl Fn(Due) -> bool) -> bool {
+    /// Chooses the rows that are so; whether there are any.
+    fn choose<R: AsRef<EpochCommits>>(
+        &mut self,
+        table: &[R],
+        is_so: impl Fn(&EpochCommits) -> bool,
+    ) -> bool {
         self.rows.clear();
         let rows = table.iter().enumerate();
-        let chosen = rows.filter(|(_, row)| row.as_ref().due().is_some_and(&is_so));
+        let chosen = rows.filter(|(_, row)| is_so(row.as_ref()));
         self.rows.extend(chosen.map(|(place, _)| place));
         !self.rows.is_empty()
     }
@@ -250,8 +261,8 @@ impl Commits {
         self.sent.clear();
         for &row in &self.rows {
             let commits = table[row].as_mut();
-            commits.sent();
-            self.sent.push(commits.epoch());
+            let due = commits.sent();
+            self.sent.push((commits.epoch(), due));
         }
         Outgoing {
             id,
@@ -328,7 +339,7 @@ impl Commits {
         if self.under_way.is_some() {
             // Its answer means nothing from now on. What it is about is due once more, of the
             // partitions that stay too.
-            self.is_over(false, table);
+            self.failed(table, Moment::ORIGIN);
         }
         let id = self.rest(table, is_last)?;
         Some(Outgoing {
@@ -343,7 +354,7 @@ impl Commits {
         table: &mut [R],
         is_last: impl Fn(&R) -> bool,
     ) -> Option<CommitId> {
-        self.choose(table, |_| true);
+        self.choose(table, |row| row.due().is_some());
         self.rows.retain(|&row| is_last(&table[row]));
         if self.rows.is_empty() {
             return None;

@@ -7,6 +7,7 @@ use super::point::{CommitPoint, OPENING};
 use super::{MetadataLimit, TopicPartition};
 use crate::offset::Epoch;
 use crate::partition::Mark;
+use crate::time::Moment;
 
 /// How soon after its first records an epoch usually requests its first mark.
 const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
@@ -20,6 +21,8 @@ pub struct EpochCommits {
     stored: Option<CommitPoint>,
     /// When it is to be sent; `None` where it was.
     due: Option<Due>,
+    /// Refused, it is not due at once before.
+    at_once_from: Moment,
     /// The latest mark that the broker has.
     confirmed: Option<Mark>,
     /// The first position of a partition that had none is not known to be on the broker.
@@ -57,6 +60,7 @@ impl EpochCommits {
             epoch,
             stored: None,
             due: None,
+            at_once_from: Moment::ORIGIN,
             confirmed: None,
             opening: false,
         }
@@ -96,6 +100,11 @@ impl EpochCommits {
         }
     }
 
+    /// Whether it is to be sent at once.
+    pub(super) fn is_due_at_once(&self, now: Moment) -> bool {
+        self.due() == Some(Due::AtOnce) && now >= self.at_once_from
+    }
+
     /// Takes in what the owner reports. `None` where nothing is new.
     pub fn take(&mut self, report: Report, limit: MetadataLimit) -> Option<Due> {
         let Report { mut point, ending } = report;
@@ -124,9 +133,15 @@ impl EpochCommits {
         self.due = self.due.max(Some(due));
     }
 
-    /// What is stored is on its way.
-    pub(super) fn sent(&mut self) {
-        self.due = None;
+    /// The same after a refusal: at once means from this moment on.
+    pub(super) fn owe_again(&mut self, due: Due, at_once_from: Moment) {
+        self.owe(due);
+        self.at_once_from = at_once_from;
+    }
+
+    /// What is stored is on its way. Returns when it was due.
+    pub(super) fn sent(&mut self) -> Option<Due> {
+        self.due.take()
     }
 
     /// The last point of an epoch whose owner has not reported one: it is blocked, or has panicked.
@@ -148,7 +163,7 @@ impl EpochCommits {
             limit.fit(stored);
         }
         if self.due.is_some() {
-            self.owe(Due::AtOnce);
+            self.owe_again(Due::AtOnce, Moment::ORIGIN);
         }
     }
 

@@ -13,12 +13,19 @@ use crate::time::Moment;
 
 /// How long after a refusal the next try waits.
 const AGAIN: Duration = Duration::from_millis(20);
+/// The same where one of the topics was refused. The client has repeated it by itself, if all were.
+const TOPIC_AGAIN: Duration = Duration::from_millis(100);
+/// For how long that is tried again: as long as a coordinator that has just started may take to
+/// learn of a topic. One that was deleted would hold up the hand-over.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The last commit of one hand-over, or of the shutdown. It is sent until the broker has it, or
 /// will never take it from this member. How long that is waited for is the hand-over's decision.
 #[derive(Debug)]
 pub(super) struct LastCommit {
     state: State,
+    /// When one of its topics was refused first.
+    topic_refused: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +46,8 @@ pub(super) enum LastAnswer {
     Again,
     /// The metadata is too large. It is sent again at once, with less.
     TooLarge,
-    /// The broker will never take it from this member; what was settled since the commit before may
-    /// be repeated.
+    /// The broker will not take it, or not for one of its topics; what was settled since the commit
+    /// before may be repeated.
     GivenUp,
     /// It is no answer to this commit.
     Stale,
@@ -51,6 +58,7 @@ impl LastCommit {
     pub(super) fn new(now: Moment) -> Self {
         Self {
             state: State::Due(now),
+            topic_refused: None,
         }
     }
 
@@ -85,10 +93,18 @@ impl LastCommit {
             Ok(()) => (State::Over, LastAnswer::Taken),
             Err(Refusal::MetadataTooLarge) => (State::Due(now), LastAnswer::TooLarge),
             Err(refusal) if refusal.is_passing() => (State::Due(now + AGAIN), LastAnswer::Again),
+            Err(Refusal::Topic) if self.has_patience(now) => {
+                (State::Due(now + TOPIC_AGAIN), LastAnswer::Again)
+            }
             Err(_) => (State::Over, LastAnswer::GivenUp),
         };
         self.state = state;
         answer
+    }
+
+    fn has_patience(&mut self, now: Moment) -> bool {
+        let since = *self.topic_refused.get_or_insert(now);
+        now.since(since) < TOPIC_PATIENCE
     }
 }
 
@@ -138,7 +154,7 @@ mod tests {
 
     #[test]
     fn it_is_not_tried_again_where_the_broker_will_never_take_it() {
-        for refusal in [Refusal::NotAMember, Refusal::Topic, Refusal::Other] {
+        for refusal in [Refusal::NotAMember, Refusal::Other] {
             let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
             let id = sent(&mut last, &mut ids);
             assert_eq!(
@@ -148,6 +164,23 @@ mod tests {
             );
             assert!(last.is_over());
         }
+    }
+
+    /// A coordinator that has just started does not have all topics yet. One that was deleted it
+    /// never has.
+    #[test]
+    fn refused_for_a_topic_it_is_sent_again_for_a_second() {
+        let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+        let mut refuse = |now| {
+            assert!(last.is_due(at(now)));
+            let id = sent(&mut last, &mut ids);
+            last.answer(id, Err(Refusal::Topic), at(now))
+        };
+        for now in (500..1_500).step_by(100) {
+            assert_eq!(refuse(now), LastAnswer::Again);
+        }
+        assert_eq!(refuse(1_500), LastAnswer::GivenUp);
+        assert!(last.is_over());
     }
 
     #[test]

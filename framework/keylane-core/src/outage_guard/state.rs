@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use super::OutageGuard;
+use super::episode::Episode;
+use super::outage::Outage;
 use crate::failed_attempt::{ErrorClass, Place};
 use crate::time::Moment;
 
 /// An outage that holds no record is shown after this time.
-pub(super) const SHOWN_AFTER: Duration = Duration::from_secs(5);
+const SHOWN_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a record waits although the policy would give it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,4 +68,52 @@ pub struct ClassOutage {
     pub lanes: usize,
     /// How long it still holds records.
     pub patience_left: Duration,
+}
+
+impl OutageGuard {
+    /// What holds now. An outage is shown once it has lasted for some seconds, or holds records.
+    pub fn state(&mut self, now: Moment) -> OutageState {
+        self.look(now);
+        let quiet = self.settings.quiet;
+        let held = self.held.values().sum();
+        let is_shown = |since: &Moment| held > 0 || self.now.since(*since) >= SHOWN_AFTER;
+        let total = self.whole.since(quiet, self.now).filter(is_shown);
+        let place =
+            |(place, outage): (&Place, &Outage)| Some((*place, outage.since(quiet, self.now)?));
+        let class = |(class, episode): (&ErrorClass, &Episode)| {
+            let left = self.settings.patience.saturating_sub(episode.spent());
+            let (lanes, left) = (
+                episode.lanes(),
+                if episode.is_released() {
+                    Duration::ZERO
+                } else {
+                    left
+                },
+            );
+            Some(ClassOutage {
+                class: *class,
+                since: episode.since()?,
+                lanes,
+                patience_left: left,
+            })
+        };
+        OutageState {
+            total,
+            places: self
+                .places
+                .iter()
+                .filter_map(place)
+                .filter(|(_, since)| is_shown(since))
+                .collect(),
+            classes: self
+                .classes
+                .iter()
+                .filter_map(class)
+                .filter(|class| is_shown(&class.since))
+                .collect(),
+            bad_deployment: self.deployment.since(),
+            held,
+            released: self.is_released(),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::settings::LONGEST_ATTEMPT;
 use super::*;
 use crate::failure::Failure;
 

@@ -1,7 +1,35 @@
 //! A model of the client, as far as it commits. It may repeat a commit, or hold one back, and let
 //! later ones pass: what is under way arrives in any order.
 
-use keylane_core::member::{CommitId, CommitPoint};
+use keylane_core::member::{CommitId, CommitPoint, EpochCommits};
+
+/// A row of a member's table: it has its epoch's `commits`.
+macro_rules! has_commits {
+    ($row:ty) => {
+        impl AsRef<EpochCommits> for $row {
+            fn as_ref(&self) -> &EpochCommits {
+                &self.commits
+            }
+        }
+
+        impl AsMut<EpochCommits> for $row {
+            fn as_mut(&mut self) -> &mut EpochCommits {
+                &mut self.commits
+            }
+        }
+    };
+}
+
+pub(crate) use has_commits;
+
+/// The stored points of these rows.
+pub(crate) fn points<R: AsRef<EpochCommits>>(
+    rows: &[R],
+    places: &[usize],
+) -> Vec<(usize, CommitPoint)> {
+    let point = |&row: &usize| Some((row, rows[row].as_ref().stored()?.clone()));
+    places.iter().filter_map(point).collect()
+}
 
 #[derive(Default)]
 pub(crate) struct Client {

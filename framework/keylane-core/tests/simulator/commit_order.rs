@@ -13,9 +13,11 @@ use keylane_core::member::{
 };
 use keylane_core::{Epoch, Mark, Moment, Position};
 
-use crate::client::Client;
+use crate::client::{Client, has_commits, points};
 use crate::for_each_seed;
 use crate::random::Random;
+use crate::steps::Steps;
+use crate::violation::Checked;
 
 const RUNS: u64 = 1_000;
 
@@ -41,17 +43,7 @@ struct Row {
     given_back: bool,
 }
 
-impl AsRef<EpochCommits> for Row {
-    fn as_ref(&self) -> &EpochCommits {
-        &self.commits
-    }
-}
-
-impl AsMut<EpochCommits> for Row {
-    fn as_mut(&mut self) -> &mut EpochCommits {
-        &mut self.commits
-    }
-}
+has_commits!(Row);
 
 struct World {
     random: Random,
@@ -68,6 +60,42 @@ struct World {
 
 fn commits() -> Commits {
     Commits::new(Duration::from_millis(500))
+}
+
+impl Steps for World {
+    fn step(&mut self) -> Checked<()> {
+        let row = self.random.index(self.rows.len());
+        match self.random.below(40) {
+            0..14 => self.report(row),
+            14..26 => self.pass(),
+            26..36 => self.arrive(),
+            36 => self.go_back(row),
+            37 => self.give_back()?,
+            // Everything that was reported is committed before: a crash may lose the rest.
+            38 if self.random.percent(20) => {
+                self.settle()?;
+                self.start();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What was reported last is committed, however it gets there; nothing takes it back.
+    fn settle(&mut self) -> Checked<()> {
+        let is_new = |row: &Row| row.report.is_some() || row.commits.due().is_some();
+        for _ in 0..1_000 {
+            if self.client.under_way() == 0 && !self.rows.iter().any(is_new) {
+                break;
+            }
+            self.pass();
+            self.arrive();
+        }
+        for row in 0..self.rows.len() {
+            self.check(row).map_err(|broken| format!("G1: {broken}"))?;
+        }
+        Ok(())
+    }
 }
 
 impl World {
@@ -113,24 +141,6 @@ impl World {
             last: None,
             given_back: false,
         }
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        let row = self.random.index(self.rows.len());
-        match self.random.below(40) {
-            0..14 => self.report(row),
-            14..26 => self.pass(),
-            26..36 => self.arrive(),
-            36 => self.go_back(row),
-            37 => self.give_back()?,
-            // Everything that was reported is committed before: a crash may lose the rest.
-            38 if self.random.percent(20) => {
-                self.settle()?;
-                self.start();
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// The owner has got on, or only its map has; or it wants a mark.
@@ -205,7 +215,7 @@ impl World {
     }
 
     /// Some partitions go to others, which read what is committed once the last commit is over.
-    fn give_back(&mut self) -> Result<(), String> {
+    fn give_back(&mut self) -> Checked<()> {
         for row in &mut self.rows {
             row.given_back = self.random.percent(50);
         }
@@ -229,7 +239,7 @@ impl World {
         Err("the last commit is never over".to_owned())
     }
 
-    fn gone(&mut self) -> Result<(), String> {
+    fn gone(&mut self) -> Checked<()> {
         let rest = self.commits.end_last(&mut self.rows, |_| false);
         assert_eq!(rest, None, "nothing is given up");
         // Whatever is still under way comes to the broker after it.
@@ -246,23 +256,7 @@ impl World {
         Ok(())
     }
 
-    /// What was reported last is committed, however it gets there; nothing takes it back.
-    fn settle(&mut self) -> Result<(), String> {
-        let is_new = |row: &Row| row.report.is_some() || row.commits.due().is_some();
-        for _ in 0..1_000 {
-            if self.client.under_way() == 0 && !self.rows.iter().any(is_new) {
-                break;
-            }
-            self.pass();
-            self.arrive();
-        }
-        for row in 0..self.rows.len() {
-            self.check(row).map_err(|broken| format!("G1: {broken}"))?;
-        }
-        Ok(())
-    }
-
-    fn check(&self, row: usize) -> Result<(), String> {
+    fn check(&self, row: usize) -> Checked<()> {
         let Some(last) = &self.rows[row].last else {
             return Ok(());
         };
@@ -275,21 +269,8 @@ impl World {
     }
 }
 
-fn points(rows: &[Row], places: &[usize]) -> Vec<(usize, CommitPoint)> {
-    let point = |&row: &usize| Some((row, rows[row].commits.stored()?.clone()));
-    places.iter().filter_map(point).collect()
-}
-
-fn run(seed: u64, fault: Fault) -> Result<(), String> {
-    let mut world = World::new(seed, fault);
-    for step in 0..300 {
-        world
-            .step()
-            .map_err(|broken| format!("seed {seed}, step {step}: {broken}"))?;
-    }
-    world
-        .settle()
-        .map_err(|broken| format!("seed {seed}, at the end: {broken}"))
+fn run(seed: u64, fault: Fault) -> Checked<()> {
+    World::new(seed, fault).run(seed, 300)
 }
 
 #[test]
@@ -300,8 +281,7 @@ fn what_was_reported_last_is_committed_in_whatever_order_commits_arrive() {
 }
 
 fn caught(fault: Fault, guarantee: &str) {
-    let is_noticed = (0..100).any(|seed| run(seed, fault).is_err_and(|it| it.contains(guarantee)));
-    assert!(is_noticed, "{fault:?} is not noticed");
+    crate::steps::caught(100, guarantee, |seed| run(seed, fault));
 }
 
 #[test]

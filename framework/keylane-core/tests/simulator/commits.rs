@@ -8,7 +8,7 @@ use std::time::Duration;
 use keylane_core::{Epoch, Moment, Position};
 
 use crate::broker::Commit;
-use crate::client::{Client, Sent};
+use crate::client::{Client, Sent, has_commits};
 
 pub(crate) struct MemberCommits {
     rules: Commits,
@@ -41,17 +41,7 @@ struct Last {
     is_refused: bool,
 }
 
-impl AsRef<EpochCommits> for Row {
-    fn as_ref(&self) -> &EpochCommits {
-        &self.commits
-    }
-}
-
-impl AsMut<EpochCommits> for Row {
-    fn as_mut(&mut self) -> &mut EpochCommits {
-        &mut self.commits
-    }
-}
+has_commits!(Row);
 
 impl Default for MemberCommits {
     fn default() -> Self {

@@ -10,6 +10,7 @@ mod row;
 mod world;
 
 use crate::for_each_seed;
+use crate::steps::Steps as _;
 use crate::violation::Checked;
 use world::World;
 
@@ -35,15 +36,7 @@ enum Fault {
 }
 
 fn run(seed: u64, fault: Fault) -> Checked<()> {
-    let mut world = World::new(seed, fault);
-    for step in 0..400 {
-        world
-            .step()
-            .map_err(|broken| format!("seed {seed}, step {step}: {broken}"))?;
-    }
-    world
-        .settle()
-        .map_err(|broken| format!("seed {seed}, at the end: {broken}"))
+    World::new(seed, fault).run(seed, 400)
 }
 
 #[test]
@@ -54,15 +47,7 @@ fn every_record_is_processed_and_what_was_reported_last_is_committed_wherever_th
 }
 
 fn caught(fault: Fault, words: &str) {
-    let mut others = Vec::new();
-    for seed in 0..2_000 {
-        match run(seed, fault) {
-            Err(broken) if broken.contains(words) => return,
-            Err(broken) => others.push(broken),
-            Ok(()) => {}
-        }
-    }
-    panic!("{fault:?} is not noticed as {words}, only as {others:?}");
+    crate::steps::caught(2_000, words, |seed| run(seed, fault));
 }
 
 #[test]

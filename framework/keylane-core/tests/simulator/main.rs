@@ -59,6 +59,7 @@ mod plan;
 mod poison;
 mod random;
 mod results;
+mod steps;
 mod stuck;
 mod violation;
 mod world;
@@ -225,16 +226,7 @@ fn every_promise_holds_where_records_are_stuck_and_only_those_that_hold_up_their
 
 /// One of the first runs notices that the shell is at fault, and says so in these words.
 fn caught(fault: Fault, words: &str) {
-    const RUNS: u64 = 300;
-    let mut others = Vec::new();
-    for seed in 0..RUNS {
-        match run(seed, fault, false) {
-            Err(broken) if broken.contains(words) => return,
-            Err(broken) => others.push(broken),
-            Ok(_) => {}
-        }
-    }
-    panic!("{fault:?} is not noticed as {words} in {RUNS} runs, only as {others:?}");
+    steps::caught(300, words, |seed| run(seed, fault, false).map(|_| ()));
 }
 
 #[test]

@@ -160,13 +160,13 @@ fn a_start_before_its_mark_is_on_the_broker_is_noticed() {
 #[test]
 fn a_name_that_is_left_on_the_broker_after_a_trial_is_noticed() {
     let chances = || Chances {
-        refused: 50,
+        refused: 80,
         fault: Fault::LeavesNames,
         ..Chances::default()
     };
     let size = Size {
         subscriptions: 2,
-        ..one_member(4, 10, 4)
+        ..one_member(2, 10, 4)
     };
     caught(chances, &size, "not those that kill are blamed");
 }

@@ -34,6 +34,8 @@ const DEFAULT_MAX_POLL_INTERVAL: Duration = Duration::from_millis(300_000);
 const MAX_LANES: usize = 64;
 /// The most groups whose retries may be adopted.
 const MAX_ADOPTED: usize = 100;
+/// What Kafka's own clients allow.
+const MAX_INSTANCE_ID_BYTES: usize = 249;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl SubscriptionConfig {
@@ -43,6 +45,7 @@ impl SubscriptionConfig {
     /// The first setting that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_names()?;
+        self.validate_client_options()?;
         self.validate_limits()?;
         self.validate_times()?;
         self.validate_retry()?;
@@ -75,6 +78,39 @@ impl SubscriptionConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Options that are settings of the Kafka client under another name.
+    fn validate_client_options(&self) -> Result<(), ConfigError> {
+        if let Some(id) = &self.instance_id {
+            let legal = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
+            if id.is_empty() || id.len() > MAX_INSTANCE_ID_BYTES || !id.chars().all(legal) {
+                return Err(ConfigError::new(
+                    "instance_id",
+                    format!(
+                        "{id:?} is not 1 to {MAX_INSTANCE_ID_BYTES} letters, digits, '.', '_' or '-'"
+                    ),
+                ));
+            }
+            self.not_set_twice("instance_id", &["group.instance.id"])?;
+        }
+        if let Some(linger) = self.fetch_linger {
+            let (min, max) = (Duration::from_millis(1), Duration::from_secs(1));
+            duration("fetch_linger", linger, min, max)?;
+            let of_client = ["fetch.wait.max.ms", "fetch.min.bytes"];
+            self.not_set_twice("fetch_linger", &of_client)?;
+        }
+        Ok(())
+    }
+
+    fn not_set_twice(&self, option: &'static str, of_client: &[&str]) -> Result<(), ConfigError> {
+        match of_client.iter().find(|key| self.kafka.get(key).is_some()) {
+            Some(key) => Err(ConfigError::new(
+                option,
+                format!("sets {key}, which kafka sets too; leave one of them out"),
+            )),
+            None => Ok(()),
+        }
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {
@@ -483,6 +519,33 @@ mod tests {
             config.retry = Retry::forever().on(reason, Exhausted::Park);
             assert_eq!(config.validate(), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_setting_of_the_client_is_set_by_one_name() {
+        for id in ["", " ", "a b", "ä", "a/b", &"x".repeat(250)] {
+            assert_eq!(refused(|c| c.instance_id = Some(id.into())), "instance_id");
+        }
+        let milliseconds = |it| Some(Duration::from_millis(it));
+        for linger in [0, 1_001] {
+            assert_eq!(
+                refused(|c| c.fetch_linger = milliseconds(linger)),
+                "fetch_linger"
+            );
+        }
+        let both = |key: &'static str| {
+            move |c: &mut SubscriptionConfig| {
+                c.instance_id = Some("notifier-0".into());
+                c.fetch_linger = milliseconds(5);
+                c.kafka.set(key, "7");
+            }
+        };
+        assert_eq!(refused(both("group.instance.id")), "instance_id");
+        assert_eq!(refused(both("fetch.wait.max.ms")), "fetch_linger");
+        assert_eq!(refused(both("fetch.min.bytes")), "fetch_linger");
+        let mut config = SubscriptionConfig::new("g", "t");
+        both("fetch.max.bytes")(&mut config);
+        assert_eq!(config.validate(), Ok(()));
     }
 
     #[test]

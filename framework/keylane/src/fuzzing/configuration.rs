@@ -104,6 +104,8 @@ fn assert_can_be_told(time: Duration) {
 fn assert_silent(config: &SubscriptionConfig) {
     let (bootstrap_servers, kafka) = (config.bootstrap_servers.as_str(), config.kafka.as_map());
     let consumer = ConsumerSettings {
+        instance_id: None,
+        fetch_linger: None,
         bootstrap_servers,
         group: &config.group,
     };

@@ -49,6 +49,7 @@ pub(crate) struct Context {
     /// answered.
     ids_answered: AtomicBool,
     reset: OnceLock<Reset>,
+    session_timeout: OnceLock<String>,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
     /// What rebalances have taken of the polling thread's time inside the client.
@@ -70,6 +71,7 @@ impl Context {
             eager: AtomicBool::new(false),
             ids_answered: AtomicBool::new(false),
             reset: OnceLock::new(),
+            session_timeout: OnceLock::new(),
             forwarding: Arc::default(),
             lease,
             rebalance_nanos: AtomicU64::new(0),
@@ -162,6 +164,24 @@ impl Context {
     /// `auto.offset.reset`, set once.
     pub(crate) fn set_reset(&self, reset: Reset) {
         let _ = self.reset.set(reset);
+    }
+
+    /// `session.timeout.ms`, set once.
+    pub(crate) fn set_session_timeout(&self, timeout: &str) {
+        let _ = self.session_timeout.set(timeout.to_owned());
+    }
+
+    fn complaint(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
+        if code != Some(RDKafkaErrorCode::InvalidSessionTimeout) {
+            return trouble::note(&self.control, &self.metrics, code, reason);
+        }
+        // The client would be refused for ever, and the member have no partitions.
+        self.control.fail(SubscriptionError::SettingRefused {
+            setting: "session.timeout.ms",
+            value: self.session_timeout.get().cloned().unwrap_or_default(),
+            reason: "it has to be between the brokers' group.min.session.timeout.ms (6000 by default) and \
+                     group.max.session.timeout.ms (1800000 by default)",
+        });
     }
 
     fn reset(&self) -> Reset {
@@ -466,12 +486,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.guarded(|| {
-            trouble::note(
-                &self.control,
-                &self.metrics,
-                error.rdkafka_error_code(),
-                reason,
-            )
+            self.complaint(error.rdkafka_error_code(), reason);
         });
     }
 }

@@ -61,10 +61,10 @@ impl CommitQueue {
         loop {
             let reply = self.answers.poll(Duration::ZERO)?;
             if reply.kind() == sys::RD_KAFKA_EVENT_OFFSET_COMMIT {
-                let refused = reply.error().or_else(|| first_refused(&reply));
+                let codes = reply.error().into_iter().chain(refused(&reply));
                 return Some(CommitAnswer {
                     id: id(&reply),
-                    result: refused.map_or(Ok(()), |code| Err(CommitRefused(code))),
+                    result: CommitRefused::of(codes).map_or(Ok(()), Err),
                 });
             }
         }
@@ -77,12 +77,15 @@ fn id(reply: &Reply<'_>) -> CommitId {
     CommitId::new(u64::try_from(opaque.addr()).unwrap_or(0))
 }
 
-fn first_refused(reply: &Reply<'_>) -> Option<RDKafkaErrorCode> {
+/// Of the single partitions.
+fn refused(reply: &Reply<'_>) -> impl Iterator<Item = RDKafkaErrorCode> {
     // SAFETY: the reply is live. The list, null for an answer without one, belongs to it; `elems`
     // points to `cnt` elements.
     let elements = unsafe {
-        let list = sys::rd_kafka_event_topic_partition_list(reply.as_ptr()).as_ref()?;
-        slice(list.elems, usize::try_from(list.cnt).unwrap_or(0))
+        let list = sys::rd_kafka_event_topic_partition_list(reply.as_ptr()).as_ref();
+        list.map_or(&[][..], |list| {
+            slice(list.elems, usize::try_from(list.cnt).unwrap_or(0))
+        })
     };
-    elements.iter().find_map(|element| code(element.err))
+    elements.iter().filter_map(|element| code(element.err))
 }

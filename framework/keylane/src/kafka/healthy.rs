@@ -15,8 +15,10 @@ pub(crate) enum Sign<'a> {
     Delivery,
     /// A record has come from this broker.
     DeliveryFrom(i32),
-    /// Every partition of this topic that could not be read has delivered a record.
+    /// A fetch of every partition of this topic that could not be read was answered.
     Readable(&'a str),
+    /// The last fetch of a partition of this topic was answered.
+    Fetched(&'a str),
     /// A broker has answered the side client.
     Answer,
     /// This broker has answered the side client, or it is in the brokers' list and nothing needs
@@ -46,6 +48,18 @@ fn about(
     match (kind, place, sign) {
         // Only a write to the topic shows that writes to it are allowed.
         (_, TroublePlace::WritesTo(_), _) => None,
+        // It may have been answered before the complaint, and other partitions may be refused.
+        (kind, place, Sign::Fetched(fetched)) => {
+            let is_there = match (kind, place) {
+                (TroubleKind::Authorization, TroublePlace::Cluster) => !unreadable,
+                (TroubleKind::Authorization, TroublePlace::Topic(topic)) => {
+                    topic == fetched && !unreadable
+                }
+                (TroubleKind::Other, TroublePlace::Topic(topic)) => topic == fetched,
+                _ => false,
+            };
+            is_there.then_some(Says::Near)
+        }
         // Its partitions have leaders of their own: records of others, or an answer of the group,
         // are weak evidence.
         (
@@ -69,7 +83,7 @@ fn about(
             (TroublePlace::Coordinator, _) => near,
             _ => there,
         },
-        (TroubleKind::Authorization, _, Sign::Assignment(_)) => there,
+        (TroubleKind::Authorization | TroubleKind::GroupProtocol, _, Sign::Assignment(_)) => there,
         // A commit needs permission for the group and all its topics, but is no evidence about a
         // topic without commits.
         (TroubleKind::Authorization, _, Sign::Commit) if !unreadable => there,
@@ -167,6 +181,26 @@ mod tests {
             "it has no commits as long as it is not read"
         );
         assert_eq!(says(Sign::Commit, Authorization, &Group), Some(Says::There));
+    }
+
+    /// What the client complains about without naming a partition has no end of its own.
+    #[test]
+    fn a_fetch_that_was_answered_says_little_and_nothing_beside_one_that_is_refused() {
+        let (tasks, sign) = (TroublePlace::Topic("tasks".into()), Sign::Fetched("tasks"));
+        for place in [&tasks, &Cluster] {
+            assert_eq!(says(sign, Authorization, place), Some(Says::Near));
+            assert_eq!(about(sign, Authorization, place, true), None);
+        }
+        assert_eq!(says(sign, TroubleKind::Other, &tasks), Some(Says::Near));
+        for (kind, place) in [
+            (Authorization, &Group),
+            (Connection, &Cluster),
+            (Connection, &tasks),
+            (MissingTopic, &tasks),
+        ] {
+            assert_eq!(says(sign, kind, place), None, "{kind:?} {place}");
+        }
+        assert_eq!(says(Sign::Fetched("other"), Authorization, &tasks), None);
     }
 
     #[test]

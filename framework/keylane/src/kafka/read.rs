@@ -48,7 +48,7 @@ impl Failure {
     pub(super) fn of(error: &KafkaError, no_position: Option<String>, control: &Control) -> Self {
         match error {
             KafkaError::MessageConsumptionFatal(code) => {
-                Self::Fatal(error.to_string() + &trouble::grant(control, Some(*code)))
+                Self::Fatal(error.to_string() + &trouble::advice(control, Some(*code)))
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 Self::NoPosition(no_position.unwrap_or_else(|| error.to_string()))

@@ -12,6 +12,15 @@ use super::trouble::is_passing_at_coordinator;
 pub(crate) struct CommitRefused(pub(super) Code);
 
 impl CommitRefused {
+    /// Of all refusals in one answer: the one that something can be done about here, else the
+    /// first. `None` where nothing was refused.
+    pub(super) fn of(mut codes: impl Iterator<Item = Code>) -> Option<Self> {
+        let first = Self(codes.next()?);
+        let is_too_large = |it: &Self| it.refusal() == Refusal::MetadataTooLarge;
+        let mut all = std::iter::once(first).chain(codes.map(Self));
+        Some(all.find(is_too_large).unwrap_or(first))
+    }
+
     /// What the rules about commits make of it.
     pub(crate) fn refusal(self) -> Refusal {
         match self.0 {
@@ -39,6 +48,18 @@ impl fmt::Display for CommitRefused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The client puts the code of one partition in front, and the rest stays unsent for ever
+    /// beside a topic that is gone.
+    #[test]
+    fn metadata_that_is_too_large_is_seen_beside_what_else_was_refused() {
+        let of = |codes: &[Code]| CommitRefused::of(codes.iter().copied()).map(|it| it.0);
+        let (gone, large) = (Code::UnknownTopicOrPartition, Code::OffsetMetadataTooLarge);
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[gone, Code::NotCoordinator]), Some(gone));
+        assert_eq!(of(&[gone, gone, large]), Some(large));
+        assert_eq!(of(&[large, gone]), Some(large));
+    }
 
     #[test]
     fn a_member_in_another_epoch_may_try_again_and_one_that_is_none_may_not() {

@@ -23,7 +23,7 @@ pub(crate) fn note(
         kind => kind,
     };
     metrics.consumer_error(label(kind));
-    let advice = grant(control, code) + too_large(reason).unwrap_or_default();
+    let advice = advice(control, code) + too_large(reason).unwrap_or_default();
     control.troubles.note(
         kind,
         place_of(kind, code, reason),
@@ -64,7 +64,7 @@ pub(crate) fn note_commit(control: &Control, error: &KafkaError, topic: Option<&
     };
     control
         .troubles
-        .note(kind, place, &(message + &grant(control, code)));
+        .note(kind, place, &(message + &advice(control, code)));
 }
 
 /// Notes that the committed offsets cannot be read: partitions wait for them.
@@ -85,7 +85,7 @@ pub(crate) fn note_committed(
     let message = format!("cannot read the committed offsets, which partitions wait for: {error}");
     control
         .troubles
-        .note(kind, place, &(message + &grant(control, code)));
+        .note(kind, place, &(message + &advice(control, code)));
 }
 
 /// Notes that a partition delivered an error instead of a record.
@@ -105,7 +105,7 @@ pub(crate) fn note_unreadable(
     let place = TroublePlace::Topic(topic.to_owned());
     control
         .troubles
-        .note(kind, place, &(message + &grant(control, Some(code))));
+        .note(kind, place, &(message + &advice(control, Some(code))));
 }
 
 /// Notes that a topic is gone, by the brokers' answer.
@@ -119,8 +119,8 @@ pub(crate) fn note_missing(control: &Control, metrics: &SubscriptionMetrics, top
     );
 }
 
-/// What an operator has to grant, for what an ACL forbids.
-pub(crate) fn grant(control: &Control, code: Option<Code>) -> String {
+/// What an operator has to grant, for what an ACL forbids, or to set, for a group that refuses.
+pub(crate) fn advice(control: &Control, code: Option<Code>) -> String {
     match code {
         Some(Code::GroupAuthorizationFailed) => {
             format!(
@@ -129,6 +129,13 @@ pub(crate) fn grant(control: &Control, code: Option<Code>) -> String {
             )
         }
         Some(Code::TopicAuthorizationFailed) => "; grant this client READ on the topic".to_owned(),
+        Some(Code::InconsistentGroupProtocol) => {
+            format!(
+                "; the other members of consumer group `{}` have no assignor in common with this one: set the client \
+                 setting partition.assignment.strategy to theirs (range, for Java clients before 3.0) until they have left",
+                control.group()
+            )
+        }
         _ => String::new(),
     }
 }
@@ -192,6 +199,7 @@ fn kind_of(code: Code) -> TroubleKind {
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             TroubleKind::MissingTopic
         }
+        Code::InconsistentGroupProtocol => TroubleKind::GroupProtocol,
         Code::PollExceeded
         | Code::UnknownMemberId
         | Code::IllegalGeneration

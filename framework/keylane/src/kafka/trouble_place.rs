@@ -18,7 +18,7 @@ pub(crate) fn place_of(kind: TroubleKind, code: Option<Code>, reason: &str) -> T
         TroubleKind::Authorization | TroubleKind::MissingTopic => {
             topic(reason).unwrap_or(TroublePlace::Cluster)
         }
-        TroubleKind::Membership => TroublePlace::Group,
+        TroubleKind::Membership | TroubleKind::GroupProtocol => TroublePlace::Group,
         TroubleKind::Commit => TroublePlace::Coordinator,
         _ if code.is_some_and(is_about_the_coordinator) => TroublePlace::Coordinator,
         _ => broker(reason).unwrap_or(TroublePlace::Cluster),

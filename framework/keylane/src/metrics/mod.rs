@@ -1,6 +1,7 @@
 //! keylane's metrics, through the `metrics` facade.
 //!
-//! Any recorder of the facade works; install it before the subscription starts. With the feature
+//! Any recorder of the facade works; install it before the subscription starts; a later one
+//! misses the metrics of what runs, and a warning says so. With the feature
 //! `prometheus`, `serve_prometheus` is all there is to call. Without a recorder nothing is kept, at
 //! next to no cost.
 //!
@@ -18,11 +19,13 @@
 
 mod histogram_buffer;
 pub(crate) mod labels;
+mod late_recorder;
 pub mod names;
 mod partition;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod series;
+mod series_name;
 mod subscription;
 mod table;
 
@@ -38,7 +41,9 @@ pub(crate) use {
         AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelValue, PollSection,
         ProduceFailure, ProduceTarget, Rebalance, RetryPlace, UnreadableMetadata,
     },
+    late_recorder::LateRecorder,
     partition::{MetricLabels, PartitionMetrics, ReadMetrics},
+    series_name::SeriesName,
     subscription::{PollMetrics, SubscriptionMetrics},
 };
 

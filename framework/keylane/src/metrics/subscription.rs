@@ -20,8 +20,7 @@ use crate::support::lock;
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is
 /// cheap enough.
 ///
-/// Two subscriptions of one process need different names: with the same one their counters add up
-/// and their gauges overwrite each other.
+/// Each subscription of a process has a name of its own here; see [`SeriesName`](super::SeriesName).
 #[derive(Debug)]
 pub(crate) struct SubscriptionMetrics {
     series: RwLock<Rare>,

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use keylane_core::member::{
-    Answered, CommitId, CommitPoint, Commits as Rules, LastStep, MetadataLimit, Outgoing, Refused,
+    Answered, CommitId, CommitPoint, Commits as Rules, LastStep, MetadataLimit, Outgoing, Refusal,
+    Refused,
 };
 use keylane_core::{MAX_METADATA_BYTES, Mark, Moment};
 
@@ -61,6 +62,13 @@ impl Commits {
                 (Answered::Confirmed(marks), _) => confirm(partitions, marks),
                 (Answered::TooLarge, _) => self.shrink_metadata(partitions),
                 (Answered::Refused(refused), Err(error)) => report(client, refused, error),
+                (Answered::LastRefused, Err(error)) if error.refusal() == Refusal::Topic => {
+                    tracing::warn!(
+                        %error,
+                        "the last commit was refused for one of its topics; what was settled of that since the commit before \
+                         may be repeated"
+                    )
+                }
                 (Answered::LastRefused, Err(error)) => tracing::warn!(
                     %error,
                     "the last commit was refused; what was settled since the one before may be repeated"

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::thread::PollLoop;
 use crate::kafka::READ_LIMIT;
-use crate::metrics::PollSection;
+use crate::metrics::{LateRecorder, PollSection};
 
 const SLOW: Duration = Duration::from_secs(1);
 /// Some recorders drop metrics without updates.
@@ -18,6 +18,7 @@ pub(super) struct Housekeeping {
     last_touch: Instant,
     /// Records since.
     taken: usize,
+    pub(super) recorder: LateRecorder,
 }
 
 impl Housekeeping {
@@ -28,6 +29,7 @@ impl Housekeeping {
             last_slow: now,
             last_touch: now,
             taken: 0,
+            recorder: LateRecorder::default(),
         }
     }
 
@@ -98,6 +100,7 @@ impl PollLoop {
         let (ongoing, held) = control.outages.report(control.name());
         metrics.set_outages(|kind| ongoing.contains(&kind));
         metrics.set_held_records(held);
+        self.housekeeping.recorder.look(control.name());
         control
             .given_up
             .report_left_out(control.name(), Instant::now());

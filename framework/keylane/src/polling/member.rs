@@ -55,10 +55,6 @@ impl Member {
     pub(crate) fn deliver(&mut self, senders: BTreeSet<i32>) {
         let control = &self.control;
         for partition in &mut self.assignment.partitions {
-            let (topic, id) = (&partition.topic, partition.partition);
-            if !partition.batch.is_empty() && control.troubles.readable(topic, id) {
-                healthy(control, Sign::Readable(topic));
-            }
             partition.hand_over();
         }
         healthy(control, Sign::Delivery);

@@ -14,6 +14,7 @@ pub(crate) type OwnerFactory = Box<dyn Fn(EpochStart) + Send>;
 
 /// What the loop needs to know of the settings.
 pub(crate) struct PollSettings {
+    /// The name in metrics.
     pub(crate) subscription: Arc<str>,
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) retry_topic: Option<Arc<str>>,

@@ -142,8 +142,8 @@ impl<T> Task<T> {
     }
 
     /// The trace that the record belongs to, and the span that made it, from the header
-    /// `traceparent`. It stays the same through the retry topic and for a dead letter. `None` also
-    /// where the header cannot be read.
+    /// `traceparent`, or `b3` where there is none. It stays the same through the retry topic and for
+    /// a dead letter. `None` also where the header cannot be read.
     ///
     /// With the feature `otel` the attempt's span is in that trace already; see
     /// [`trace`](crate::trace).

@@ -1,8 +1,10 @@
 //! Why a task was not enqueued, and why a producer did not finish.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
+use super::new_task::NewTask;
 use super::pending::NotAdmitted;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::support::error_text;
@@ -20,12 +22,13 @@ use crate::support::error_text;
 /// use keylane::producer::Enqueued;
 /// use keylane::{NewTask, TaskProducer};
 ///
-/// async fn enqueue(producer: &TaskProducer, task: NewTask) -> Result<Enqueued, EnqueueError> {
+/// async fn enqueue(producer: &TaskProducer, mut task: NewTask) -> Result<Enqueued, EnqueueError> {
 ///     loop {
-///         match producer.enqueue(task.clone()).await {
-///             Err(EnqueueError::Full { .. }) => producer.room().await,
+///         match producer.enqueue(task).await {
+///             Err(full @ EnqueueError::Full { .. }) => task = full.into_task()?,
 ///             answer => return answer,
 ///         }
+///         producer.room().await;
 ///     }
 /// }
 /// # let _ = enqueue;
@@ -47,6 +50,8 @@ pub enum EnqueueError {
         unit: &'static str,
         /// The builder's method that raises it.
         setting: &'static str,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
     /// The task is larger than a limit allows. It was not written.
     #[error(
@@ -60,6 +65,8 @@ pub enum EnqueueError {
         /// Which limit refuses it, and what to raise: the client's `message.max.bytes`, or the
         /// topic's `max.message.bytes` or `segment.bytes`.
         limit: String,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
     /// The payload could not be written as JSON.
     #[error("cannot encode the task's payload as json: {}", error_text::text(.source))]
@@ -73,6 +80,8 @@ pub enum EnqueueError {
     Invalid {
         /// What is wrong.
         reason: String,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
     /// The task names a topic that the producer was not set up for. It was not taken. The producer
     /// writes to the topics of [`TaskProducerConfig::topics`](crate::producer::TaskProducerConfig::topics).
@@ -80,6 +89,8 @@ pub enum EnqueueError {
     UnknownTopic {
         /// The topic that the task names.
         topic: Arc<str>,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
     /// The broker will never accept this task (a policy, a compacted topic that demands a key). It
     /// was not written.
@@ -89,6 +100,8 @@ pub enum EnqueueError {
         topic: Arc<str>,
         /// The broker's reason.
         reason: String,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
     /// No acknowledgement came. The brokers were unreachable until `message.timeout.ms`, the topic
     /// or a permission is missing, or the producer was closed or dropped first. Or the broker
@@ -100,6 +113,8 @@ pub enum EnqueueError {
         topic: Arc<str>,
         /// Why.
         reason: String,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
     /// The producer's thread has panicked, which is a defect of keylane; the log has the place. The
     /// task was not taken. Start another producer.
@@ -109,16 +124,81 @@ pub enum EnqueueError {
     Broken {
         /// The topic.
         topic: Arc<str>,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
     /// The producer is closed. The task was not taken.
     #[error("cannot enqueue to topic {topic}: the producer is closed")]
     Closed {
         /// The topic.
         topic: Arc<str>,
+        /// For [`into_task`](Self::into_task).
+        task: ReturnedTask,
     },
 }
 
+/// The task that was not enqueued; see [`EnqueueError::into_task`]. `Debug` does not show it.
+#[derive(Default)]
+pub struct ReturnedTask(Option<Box<NewTask>>);
+
+impl fmt::Debug for ReturnedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "task" } else { "none" })
+    }
+}
+
 impl EnqueueError {
+    /// The task, as it was handed to the producer.
+    ///
+    /// Enqueuing it again after [`NotAcknowledged`](Self::NotAcknowledged) may duplicate it, and it
+    /// comes behind what was enqueued since.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::error::EnqueueError;
+    /// use keylane::{NewTask, TaskProducer};
+    ///
+    /// async fn or_keep(producer: &TaskProducer, task: NewTask, outbox: &mut Vec<NewTask>) {
+    ///     if let Err(error) = producer.enqueue(task).await {
+    ///         eprintln!("{error}");
+    ///         outbox.extend(error.into_task());
+    ///     }
+    /// }
+    /// # let _ = or_keep;
+    /// ```
+    ///
+    /// # Errors
+    /// The error itself, where it has no task: [`Encode`](Self::Encode), and one that
+    /// [`NewTask::json`] or the caller has made.
+    pub fn into_task(mut self) -> Result<NewTask, Self> {
+        match self.slot().and_then(|slot| slot.0.take()) {
+            Some(task) => Ok(*task),
+            None => Err(self),
+        }
+    }
+
+    /// The same error with the task in it.
+    pub(crate) fn of(mut self, task: NewTask) -> Self {
+        if let Some(slot) = self.slot() {
+            slot.0 = Some(Box::new(task));
+        }
+        self
+    }
+
+    fn slot(&mut self) -> Option<&mut ReturnedTask> {
+        match self {
+            Self::Full { task, .. }
+            | Self::TooLarge { task, .. }
+            | Self::Invalid { task, .. }
+            | Self::UnknownTopic { task, .. }
+            | Self::Refused { task, .. }
+            | Self::NotAcknowledged { task, .. }
+            | Self::Broken { task, .. }
+            | Self::Closed { task, .. } => Some(task),
+            Self::Encode { .. } => None,
+        }
+    }
+
     /// The error's name in the span of the enqueue.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -137,35 +217,40 @@ impl EnqueueError {
 
 impl From<WriteError> for EnqueueError {
     fn from(error: WriteError) -> Self {
-        let kind = error.kind();
+        let (kind, task) = (error.kind(), ReturnedTask::default());
         let WriteError { topic, failure } = error;
         match failure {
-            WriteFailure::NotAdmitted(NotAdmitted::Closed) => Self::Closed { topic },
-            WriteFailure::NotAdmitted(NotAdmitted::Broken) => Self::Broken { topic },
+            WriteFailure::NotAdmitted(NotAdmitted::Closed) => Self::Closed { topic, task },
+            WriteFailure::NotAdmitted(NotAdmitted::Broken) => Self::Broken { topic, task },
             WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit }) => Self::Full {
                 topic,
                 limit,
                 unit: "records",
                 setting: "max_pending_records",
+                task,
             },
             WriteFailure::NotAdmitted(NotAdmitted::TooManyBytes { limit }) => Self::Full {
                 topic,
                 limit,
                 unit: "bytes",
                 setting: "max_pending_bytes",
+                task,
             },
             WriteFailure::TooLarge { bytes, limit } => Self::TooLarge {
                 topic,
                 bytes,
                 limit: limit.to_string(),
+                task,
             },
             failure if kind == WriteErrorKind::Refused => Self::Refused {
                 topic,
                 reason: failure.to_string(),
+                task,
             },
             failure => Self::NotAcknowledged {
                 topic,
                 reason: failure.to_string(),
+                task,
             },
         }
     }

@@ -6,11 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::enqueue_error::ReturnedTask;
 use super::raw::OutgoingRecord;
 use super::{EnqueueError, TaskFormat};
 use crate::Headers;
 use crate::record::{
-    TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent, legacy_task,
+    TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent, legacy_task, trace_state,
 };
 use crate::support::error_text;
 
@@ -167,7 +168,8 @@ impl NewTask {
 
     /// Puts the task into the trace that these headers name, for example those of the task that is
     /// being processed. It takes over `traceparent` and `tracestate`, and neither where the first
-    /// cannot be read.
+    /// cannot be read. Of headers with `b3` alone it makes a `traceparent`; see
+    /// [`TraceParent::read`].
     ///
     /// # Examples
     /// ```
@@ -185,7 +187,7 @@ impl NewTask {
         };
         self = self.trace_parent(parent);
         self.headers.remove(TRACE_STATE);
-        if let Some(state) = headers.last(TRACE_STATE) {
+        if let Some(state) = trace_state(headers) {
             self.headers.push(TRACE_STATE, state.clone());
         }
         self
@@ -237,6 +239,7 @@ impl NewTask {
         };
         found.cloned().ok_or_else(|| EnqueueError::UnknownTopic {
             topic: error_text::text(self.topic.as_deref().unwrap_or_default()).into(),
+            task: ReturnedTask::default(),
         })
     }
 
@@ -284,19 +287,24 @@ impl NewTask {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
             return Err(EnqueueError::Invalid {
                 reason: format!("partition {partition} is negative"),
+                task: ReturnedTask::default(),
             });
         }
         for (name, _) in self.headers.iter() {
             if name == TASK_METADATA {
                 let reason =
                     "the header dt_meta is written by the producer; use another name".to_owned();
-                return Err(EnqueueError::Invalid { reason });
+                return Err(EnqueueError::Invalid {
+                    reason,
+                    task: ReturnedTask::default(),
+                });
             }
             // Clients in C read names up to the first NUL: two names would become one.
             if name.is_empty() || name.contains('\0') {
                 let shown = error_text::text(format_args!("{name:?}"));
                 return Err(EnqueueError::Invalid {
                     reason: format!("{shown} cannot be the name of a header"),
+                    task: ReturnedTask::default(),
                 });
             }
         }
@@ -383,6 +391,16 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(task.trace_of(&damaged).headers, expected);
+
+        let of_brave: Headers = [
+            ("b3", "a3ce929d0e0e4736-00f067aa0ba902b7-1"),
+            (TRACE_STATE, "v=1"),
+        ]
+        .into_iter()
+        .collect();
+        let parent = "00-0000000000000000a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let expected: Headers = [(TRACE_PARENT, parent)].into_iter().collect();
+        assert_eq!(NewTask::new("x").trace_of(&of_brave).headers, expected);
     }
 
     #[test]

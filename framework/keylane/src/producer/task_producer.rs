@@ -108,19 +108,20 @@ impl TaskProducer {
     /// together to be fast.
     ///
     /// # Errors
-    /// See [`EnqueueError`]. A full producer fails at once and does not wait: see
+    /// See [`EnqueueError`]; [`into_task`](EnqueueError::into_task) gives the task back. A full producer fails at once and does not wait: see
     /// [`room`](Self::room).
     pub fn enqueue(
         &self,
         mut task: NewTask,
     ) -> impl Future<Output = Result<Enqueued, EnqueueError>> + Send + 'static + use<> {
+        let given = task.clone();
         let sent = task.topic_among(&self.shared.topics).map(|topic| {
             let span = SendSpan::open(&topic, &mut task.headers);
             let record = self.shared.record(task, &topic, SystemTime::now());
             let queued = record.map(|record| self.shared.raw.send(record));
             answer(queued, topic, span)
         });
-        async move { sent?.await }
+        or_back(sent, given)
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
@@ -153,6 +154,7 @@ impl TaskProducer {
         let mut not_admitted: Option<WriteFailure> = None;
         let mut answers = Vec::new();
         for mut task in tasks {
+            let given = task.clone();
             let sent = task.topic_among(&self.shared.topics).map(|topic| {
                 let span = SendSpan::open(&topic, &mut task.headers);
                 let record = self.shared.record(task, &topic, now);
@@ -167,7 +169,7 @@ impl TaskProducer {
                 });
                 answer(queued, topic, span)
             });
-            answers.push(async move { sent?.await });
+            answers.push(or_back(sent, given));
         }
         join_all(answers).await
     }
@@ -250,6 +252,18 @@ impl TaskProducer {
             unacknowledged,
         })
     }
+}
+
+/// The answer of what was sent; an error has the task as it was given.
+async fn or_back(
+    sent: Result<impl Future<Output = Result<Enqueued, EnqueueError>>, EnqueueError>,
+    given: NewTask,
+) -> Result<Enqueued, EnqueueError> {
+    let answer = match sent {
+        Ok(answer) => answer.await,
+        Err(error) => Err(error),
+    };
+    answer.map_err(|error| error.of(given))
 }
 
 async fn answer(

@@ -279,7 +279,7 @@ async fn each_task_goes_to_the_topic_that_it_names_and_to_the_first_one_without(
         .iter()
         .map(|answer| match answer {
             Ok(enqueued) => (&*enqueued.topic, Some(enqueued.offset)),
-            Err(EnqueueError::UnknownTopic { topic }) => (&**topic, None),
+            Err(EnqueueError::UnknownTopic { topic, .. }) => (&**topic, None),
             Err(error) => panic!("{error}"),
         })
         .collect();
@@ -407,6 +407,7 @@ async fn a_full_producer_says_which_limit_and_takes_tasks_again_when_answers_cam
         "{error}"
     );
     assert_eq!(producer.pending(), 3);
+    let left = error.into_task().unwrap();
 
     cluster.broker_up(1).unwrap();
     tokio::time::timeout(DEADLINE, producer.room())
@@ -415,7 +416,59 @@ async fn a_full_producer_says_which_limit_and_takes_tasks_again_when_answers_cam
     for answer in join_all(taken).await {
         answer.unwrap();
     }
-    assert_eq!(producer.enqueue(NewTask::new("3")).await.unwrap().offset, 3);
+    assert_eq!(producer.enqueue(left).await.unwrap().offset, 3);
+}
+
+/// Whatever the error is: nothing taken, nothing acknowledged, or not even possible.
+#[tokio::test]
+async fn an_error_gives_the_task_back_as_it_was() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster)
+        .kafka("message.max.bytes", "2000")
+        .start()
+        .await
+        .unwrap();
+    let task = || {
+        NewTask::new("a")
+            .key("k")
+            .header("gate", "north")
+            .not_before(SystemTime::UNIX_EPOCH + Duration::from_secs(1))
+    };
+    let show = |task: &NewTask| format!("{task:?}");
+    let bad = [
+        task().topic("elsewhere"),
+        task().partition(-1),
+        task().header("x", vec![b'x'; 3_000]),
+    ];
+    for answer in producer
+        .enqueue_all(bad.clone())
+        .await
+        .into_iter()
+        .zip(&bad)
+    {
+        let (Err(error), given) = answer else {
+            panic!("{answer:?}")
+        };
+        assert!(!format!("{error:?}").contains("north"), "{error:?}");
+        assert_eq!(show(&error.into_task().unwrap()), show(given));
+    }
+
+    cluster.broker_down(1).unwrap();
+    let unanswered = producer.enqueue(task());
+    let _ = producer.close(Duration::from_millis(1)).await;
+    for (answer, name) in [
+        (unanswered.await, "NotAcknowledged"),
+        (producer.enqueue(task()).await, "Closed"),
+    ] {
+        let error = answer.unwrap_err();
+        assert!(format!("{error:?}").starts_with(name), "{error:?}");
+        assert_eq!(show(&error.into_task().unwrap()), show(&task()));
+    }
+
+    let unwritten = EnqueueError::Encode {
+        source: "no".into(),
+    };
+    assert!(unwritten.into_task().is_err());
 }
 
 #[tokio::test]

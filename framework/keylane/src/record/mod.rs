@@ -27,7 +27,7 @@ pub(crate) use arena::Arena;
 pub(crate) use retry_state::RetryState;
 pub(crate) use task_metadata::HEADER as TASK_METADATA;
 pub(crate) use timestamp::time_of;
-pub(crate) use trace_parent::{TRACE_PARENT, TRACE_STATE, TraceParent};
+pub(crate) use trace_parent::{TRACE_PARENT, TRACE_STATE, TraceParent, trace_state};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
 ///

@@ -1,7 +1,9 @@
-//! The header `traceparent` of the W3C Trace Context.
+//! The header `traceparent` of the W3C Trace Context, and `b3` in its place.
 
 use std::fmt;
 use std::str::FromStr;
+
+use bytes::Bytes;
 
 use super::Headers;
 
@@ -44,6 +46,9 @@ pub(crate) const TRACE_PARENT: &str = "traceparent";
 /// The name of the header with what vendors add, which means nothing without the other.
 pub(crate) const TRACE_STATE: &str = "tracestate";
 
+/// The name of the header in Zipkin's form.
+const B3: &str = "b3";
+
 /// The only flag that the specification gives a meaning; the others are to be written as 0.
 const SAMPLED: u8 = 1;
 /// `00-` trace id `-` parent id `-` flags.
@@ -60,8 +65,12 @@ impl TraceParent {
         })
     }
 
-    /// Of a record: its last header `traceparent`. `None` where there is none, or it cannot be
-    /// read.
+    /// Of a record: its last header `traceparent`. `None` where it cannot be read.
+    ///
+    /// A record without that header may have `b3`, which Brave writes, and with it Decaton's
+    /// documented tracing: `{trace}-{span}`, then `-{sampled}` and `-{parent}` where they are known.
+    /// A trace id of 64 bits has zeros before it. Without a decision the trace counts as not
+    /// sampled; `0` alone, a decision without ids, is no trace context.
     ///
     /// # Examples
     /// ```
@@ -70,9 +79,17 @@ impl TraceParent {
     ///
     /// let headers: Headers = [("traceparent", "not one")].into_iter().collect();
     /// assert_eq!(TraceParent::read(&headers), None);
+    ///
+    /// let headers: Headers = [("b3", "a3ce929d0e0e4736-00f067aa0ba902b7-1")].into_iter().collect();
+    /// let parent = TraceParent::read(&headers).map(|it| it.to_string());
+    /// let expected = "00-0000000000000000a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// assert_eq!(parent.as_deref(), Some(expected));
     /// ```
     pub fn read(headers: &Headers) -> Option<Self> {
-        parse(headers.last(TRACE_PARENT)?)
+        match headers.last(TRACE_PARENT) {
+            Some(text) => parse(text),
+            None => parse_b3(headers.last(B3)?),
+        }
     }
 
     /// The trace, of which all spans have the same.
@@ -94,6 +111,12 @@ impl TraceParent {
     pub(crate) fn flags(&self) -> u8 {
         self.flags
     }
+}
+
+/// The last header `tracestate`, which belongs to `traceparent` alone.
+pub(crate) fn trace_state(headers: &Headers) -> Option<&Bytes> {
+    headers.last(TRACE_PARENT)?;
+    headers.last(TRACE_STATE)
 }
 
 /// The form in the header, always version `00`.
@@ -132,6 +155,39 @@ fn parse(text: &[u8]) -> Option<TraceParent> {
     }
     let [flags] = bytes(&head[53..])?;
     TraceParent::new(bytes(&head[3..35])?, bytes(&head[36..52])?, flags)
+}
+
+/// Longer than any form of it; `{trace}-{span}-{sampled}-{parent}` has 68 characters.
+const MAX_B3_BYTES: usize = 68;
+
+/// `{trace}-{span}`, with `-{sampled}`, `-{parent}` or both behind it. Brave writes a parent without
+/// a decision too.
+fn parse_b3(text: &[u8]) -> Option<TraceParent> {
+    let mut parts = text
+        .get(..MAX_B3_BYTES.min(text.len()))
+        .filter(|head| head.len() == text.len())?
+        .split(|character| *character == b'-');
+    let (trace, span) = (parts.next()?, parts.next()?);
+    let (third, fourth, rest) = (parts.next(), parts.next(), parts.next());
+    let (flags, parent) = match third {
+        None => (0, None),
+        Some(b"0") => (0, fourth),
+        Some(b"1" | b"d") => (SAMPLED, fourth),
+        Some(_) if fourth.is_none() => (0, third),
+        Some(_) => return None,
+    };
+    if rest.is_some() || parent.is_some_and(|it| exactly::<8>(it).is_none()) {
+        return None;
+    }
+    let trace = match exactly::<8>(trace) {
+        Some(low) => u128::from(u64::from_be_bytes(low)).to_be_bytes(),
+        None => exactly::<16>(trace)?,
+    };
+    TraceParent::new(trace, exactly::<8>(span)?, flags)
+}
+
+fn exactly<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    (digits.len() == 2 * N).then(|| bytes(digits)).flatten()
 }
 
 /// Reads `2 * N` digits.
@@ -256,6 +312,90 @@ mod tests {
         assert_eq!(TraceParent::read(&Headers::new()), None);
     }
 
+    fn of_b3(text: &str) -> Option<String> {
+        let headers: Headers = [("b3", text.to_owned())].into_iter().collect();
+        TraceParent::read(&headers).map(|it| it.to_string())
+    }
+
+    #[test]
+    fn every_form_of_b3_is_read_where_there_is_no_traceparent() {
+        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let parent = "05e3ac9a4f6e3b90";
+        for (rest, flags) in [
+            ("".to_owned(), "00"),
+            ("-0".to_owned(), "00"),
+            ("-1".to_owned(), "01"),
+            ("-d".to_owned(), "01"),
+            (format!("-0-{parent}"), "00"),
+            (format!("-1-{parent}"), "01"),
+            (format!("-d-{parent}"), "01"),
+            (format!("-{parent}"), "00"),
+        ] {
+            let expected = format!("00-{trace}-{span}-{flags}");
+            assert_eq!(of_b3(&format!("{trace}-{span}{rest}")), Some(expected));
+            let expected = format!("00-{:0>32}-{span}-{flags}", &trace[16..]);
+            assert_eq!(
+                of_b3(&format!("{}-{span}{rest}", &trace[16..])),
+                Some(expected)
+            );
+        }
+        let both: Headers = [
+            ("traceparent", EXAMPLE),
+            ("b3", "a3ce929d0e0e4736-1111111111111111"),
+        ]
+        .into_iter()
+        .collect();
+        let read = TraceParent::read(&both).map(|it| it.to_string());
+        assert_eq!(read.as_deref(), Some(EXAMPLE));
+        let damaged: Headers = [
+            ("traceparent", "00"),
+            ("b3", "a3ce929d0e0e4736-1111111111111111"),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(TraceParent::read(&damaged), None);
+    }
+
+    #[test]
+    fn what_is_no_b3_with_ids_is_no_trace_context() {
+        let (trace, span) = ("a3ce929d0e0e4736", "00f067aa0ba902b7");
+        for wrong in [
+            "",
+            "0",
+            "1",
+            "d",
+            "-",
+            trace,
+            &format!("{trace}-"),
+            &format!("{trace}-{span}-"),
+            &format!("{trace}-{span}-2"),
+            &format!("{trace}-{span}-1-"),
+            &format!("{trace}-{span}-1-1"),
+            &format!("{trace}-{span}-{span}-1"),
+            &format!("{trace}-{span}-1-{span}-1"),
+            &format!("{trace}-{span}-1-{span}x"),
+            &format!("{}-{span}", &trace[1..]),
+            &format!("{trace}0-{span}"),
+            &format!("{trace}{trace}{trace}{trace}{trace}-{span}"),
+            &format!("{}-{span}", trace.to_uppercase()),
+            &format!("{}-{span}", "0".repeat(16)),
+            &format!("{trace}-{}", "0".repeat(16)),
+        ] {
+            assert_eq!(of_b3(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_state_belongs_to_a_traceparent() {
+        let state = ("tracestate", "a=1");
+        let b3: Headers = [state, ("b3", "a3ce929d0e0e4736-00f067aa0ba902b7")]
+            .into_iter()
+            .collect();
+        assert_eq!(trace_state(&b3), None);
+        let w3c: Headers = [state, ("traceparent", EXAMPLE)].into_iter().collect();
+        assert_eq!(trace_state(&w3c).map(|it| &**it), Some(&b"a=1"[..]));
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_again(trace_id in any::<[u8; 16]>(), parent_id in any::<[u8; 8]>(), flags in any::<u8>()) {
@@ -267,6 +407,7 @@ mod tests {
         #[test]
         fn no_bytes_are_too_much(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse(&bytes);
+            let _ = parse_b3(&bytes);
         }
 
         /// One character off: either it is no trace context, or it is another one, with the values

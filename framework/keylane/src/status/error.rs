@@ -44,6 +44,18 @@ pub enum SubscriptionError {
     /// The Kafka client reported a fatal error.
     #[error("fatal error of the kafka client: {0}")]
     Fatal(String),
+    /// The group's coordinator will not accept a client setting, however long it is tried.
+    #[error(
+        "the group's coordinator does not accept the kafka setting {setting}={value}: {reason}"
+    )]
+    SettingRefused {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What limits it.
+        reason: &'static str,
+    },
     /// With `auto.offset.reset=error`: the committed offset is not in the log, or belongs to a log
     /// that was cut below it, or to a topic that was deleted and re-created.
     #[error("no valid offset to start from: {0}")]

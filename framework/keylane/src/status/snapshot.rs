@@ -242,6 +242,9 @@ pub enum TroubleKind {
     /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a
     /// write to it.
     MissingTopic,
+    /// The group's other members use another assignor. This member gets no partition as long as
+    /// they are there.
+    GroupProtocol,
     /// Retries of another group are held, because it is unknown whether that group processes them.
     ForeignRetries,
     /// Brokers are down or cannot be reached.
@@ -264,6 +267,7 @@ impl TroubleKind {
             Self::MissingTopic => "missing_topic",
             Self::Membership => "membership",
             Self::Commit => "commit",
+            Self::GroupProtocol => "group_protocol",
             Self::ForeignRetries => "foreign_retries",
             Self::Other => "other",
         }

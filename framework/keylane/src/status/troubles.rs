@@ -165,8 +165,8 @@ impl Troubles {
             .insert((topic.to_owned(), partition));
     }
 
-    /// A record of this partition has come. True where it was the topic's last one that could not
-    /// be read.
+    /// A fetch of this partition was answered. True where it was the topic's last one that could
+    /// not be read.
     pub(crate) fn readable(&self, topic: &str, partition: i32) -> bool {
         if !self.any() {
             return false;

@@ -112,6 +112,39 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// See [`SubscriptionConfig::instance_id`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// // A pod of a StatefulSet keeps its name.
+    /// let name = std::env::var("POD_NAME").unwrap_or_else(|_| "parking-notifier-0".into());
+    /// let builder =
+    ///     Subscription::builder("parking-notifier", "parking-events").instance_id(name);
+    /// # let _ = builder;
+    /// ```
+    pub fn instance_id(mut self, id: impl Into<String>) -> Self {
+        self.config.instance_id = Some(id.into());
+        self
+    }
+
+    /// See [`SubscriptionConfig::fetch_linger`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    /// use std::time::Duration;
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .fetch_linger(Duration::from_millis(5));
+    /// # let _ = builder;
+    /// ```
+    pub fn fetch_linger(mut self, linger: Duration) -> Self {
+        self.config.fetch_linger = Some(linger);
+        self
+    }
+
     /// See [`SubscriptionConfig::concurrency`].
     ///
     /// # Examples

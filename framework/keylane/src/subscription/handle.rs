@@ -26,7 +26,7 @@ pub struct Subscription {
 /// A cheap, cloneable handle to a running subscription.
 #[derive(Clone, Debug)]
 pub struct SubscriptionHandle {
-    pub(super) control: Arc<Control>,
+    pub(crate) control: Arc<Control>,
     shutdown_timeout: Duration,
 }
 

@@ -11,7 +11,7 @@ use crate::dead_letter::Intake;
 use crate::kafka::config::{ConsumerSettings, consumer_config, side_client_config};
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
 use crate::kafka::{Client, Context, EndOffsets};
-use crate::metrics::SubscriptionMetrics;
+use crate::metrics::{SeriesName, SubscriptionMetrics};
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
@@ -40,11 +40,13 @@ where
         .named(config.label())
         .guarded_by(config.outage_guard());
     let control = Arc::new(control);
-    let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
+    let name = SeriesName::claim(config.label());
+    let metrics = Arc::new(SubscriptionMetrics::new(name.get()));
     let (client, runtime, settings) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
+        let name = name.get().clone();
         // librdkafka's calls block.
-        tokio::task::spawn_blocking(move || connect(&config, &control, &metrics))
+        tokio::task::spawn_blocking(move || connect(&config, name, &control, &metrics))
             .await
             .map_err(|error| StartError::Create(error.to_string()))??
     };
@@ -65,13 +67,14 @@ where
         end_offsets,
         open,
     );
-    spawn(&config, &control, poll_loop)?;
+    spawn(&config, &control, name, poll_loop)?;
     Ok(Subscription::new(control, config.shutdown_timeout))
 }
 
 /// Checks what the settings name, then creates the clients.
 fn connect(
     config: &SubscriptionConfig,
+    series_name: Arc<str>,
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
 ) -> Result<(Client, Arc<Runtime>, PollSettings), StartError> {
@@ -79,6 +82,8 @@ fn connect(
         &ConsumerSettings {
             bootstrap_servers: config.bootstrap_servers.as_str(),
             group: &config.group,
+            instance_id: config.instance_id.as_deref(),
+            fetch_linger: config.fetch_linger,
         },
         config.kafka.as_map(),
     )?;
@@ -110,7 +115,7 @@ fn connect(
     let retry = retry_topic.map(|name| target(&name, &report));
     let dead_letters = dead_letter_topic.map(|name| target(&name, &report));
     let settings = PollSettings {
-        subscription: config.label().into(),
+        subscription: series_name,
         topics,
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         dead_letter_topic: dead_letters.as_ref().map(|target| target.name.clone()),
@@ -132,6 +137,9 @@ fn connect(
     let context = Context::new(control.clone(), metrics.clone(), lease.clone());
     context.set_ids_answered(report.answers_ids);
     context.set_reset(settings.reset);
+    if let Some(timeout) = consumer_config.get("session.timeout.ms") {
+        context.set_session_timeout(timeout);
+    }
     let names: Vec<&str> = settings
         .topics
         .iter()
@@ -194,6 +202,7 @@ fn target(name: &str, report: &TopicReport) -> TopicTarget {
 fn spawn(
     config: &SubscriptionConfig,
     control: &Arc<Control>,
+    series_name: SeriesName,
     poll_loop: PollLoop,
 ) -> Result<(), StartError> {
     let ended = End(control.clone());
@@ -202,6 +211,8 @@ fn spawn(
         .spawn(move || {
             let ended = ended;
             poll_loop.run();
+            // The next subscription may have it as soon as this one is seen to have ended.
+            drop(series_name);
             drop(ended);
         })
         .map(drop)

@@ -116,13 +116,15 @@ impl LocalSubscription {
     /// The partition is negative, the task names a topic that is not read, or a header is named
     /// `dt_meta`, has no name, or one with NUL. The size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
-        let topic = task.topic_among(&self.topics.origin_topics)?;
+        let given = task.clone();
         let source = TaskSource {
             application_id: "test".to_owned(),
             instance_id: "test".to_owned(),
             format: TaskFormat::Header,
         };
-        let record = task.into_record(topic, &source, clock::wall())?;
+        let topic = task.topic_among(&self.topics.origin_topics);
+        let record = topic.and_then(|topic| task.into_record(topic, &source, clock::wall()));
+        let record = record.map_err(|error| error.of(given))?;
         Ok(self.topics.append(record))
     }
 

@@ -28,7 +28,8 @@
 //! those of the failed record, bit for bit, so all attempts belong to one trace. A processor reads
 //! them by [`Task::trace_parent`](crate::Task::trace_parent) and hands them on with
 //! [`NewTask::trace_of`](crate::NewTask::trace_of). A `traceparent` that cannot be read counts as
-//! absent: see [`TraceParent`].
+//! absent: see [`TraceParent`]. A record without one may have the single header `b3` of Zipkin in
+//! its place, which is read and never written: see [`TraceParent::read`].
 //!
 //! # OpenTelemetry
 //! With the feature `otel`, and `tracing-opentelemetry`'s layer in the subscriber:

@@ -15,7 +15,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::Headers;
 use crate::processing::Source;
-use crate::record::{Record, TRACE_PARENT, TRACE_STATE, TraceParent};
+use crate::record::{Record, TRACE_PARENT, TRACE_STATE, TraceParent, trace_state};
 
 /// A longer one is not read: the specification requires 512 at least.
 const MAX_TRACE_STATE_BYTES: usize = 4096;
@@ -96,9 +96,9 @@ fn current_context(span: &Span) -> Option<SpanContext> {
 /// The context of the span that made the record, from its headers.
 fn creation_context(headers: &Headers) -> Option<SpanContext> {
     let parent = TraceParent::read(headers)?;
-    let state = headers
-        .last_str(TRACE_STATE)
-        .filter(|text| text.len() <= MAX_TRACE_STATE_BYTES);
+    let state = trace_state(headers)
+        .filter(|bytes| bytes.len() <= MAX_TRACE_STATE_BYTES)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok());
     // Its parent is valid even if this one cannot be read.
     let state = state
         .and_then(|text| text.parse::<TraceState>().ok())
@@ -152,6 +152,19 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(creation_context(&headers), None);
+    }
+
+    #[test]
+    fn a_record_with_b3_alone_has_a_parent_too() {
+        let headers = [("b3", "a3ce929d0e0e4736-00f067aa0ba902b7-1")]
+            .into_iter()
+            .collect();
+        let context = creation_context(&headers).unwrap();
+        assert_eq!(
+            context.trace_id().to_string(),
+            "0000000000000000a3ce929d0e0e4736"
+        );
+        assert!(context.is_sampled());
     }
 
     #[test]

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::config::Reading;
+use keylane::error::SubscriptionError;
+use keylane::status::TroubleKind;
 use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 type Seen = Arc<Mutex<HashSet<u32>>>;
 
@@ -75,4 +78,50 @@ async fn partitions_that_come_back_are_read_from_their_first_record_in_batches()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_that_come_back_are_read_from_their_first_record_one_by_one() {
     partitions_that_come_back_are_read_from_their_first_record(Reading::Polled).await;
+}
+
+/// Members with another assignor leave.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_with_another_assignor_is_trouble_that_states_what_to_set_until_it_is_joined() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 1).unwrap();
+    let refuse = |count| {
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL;
+        let cluster = broker.cluster();
+        cluster.request_errors(RDKafkaApiKey::JoinGroup, &vec![refusal; count]);
+    };
+    refuse(1_000);
+    let member = member(&broker, Reading::Batched, &Seen::default()).await;
+    let trouble = || member.status().trouble;
+    eventually("it is trouble", || trouble().is_some()).await;
+    let trouble = trouble().unwrap();
+    assert_eq!(trouble.kind, TroubleKind::GroupProtocol);
+    for part in ["group `group`", "partition.assignment.strategy", "range"] {
+        assert!(trouble.message.contains(part), "{trouble:?}");
+    }
+    let cluster = broker.cluster();
+    cluster.clear_request_errors(RDKafkaApiKey::JoinGroup);
+    eventually("it has joined", || owned(&member) == 1).await;
+    eventually("it is no trouble", || member.status().troubles.is_empty()).await;
+    member.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_time_out_that_the_brokers_never_accept_ends_run() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 1).unwrap();
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT;
+    let cluster = broker.cluster();
+    cluster.request_errors(RDKafkaApiKey::JoinGroup, &[refusal]);
+    let member = member(&broker, Reading::Batched, &Seen::default()).await;
+    let ended = tokio::time::timeout(PATIENCE, member.run()).await;
+    let error = ended.expect("it goes on").unwrap_err();
+    assert!(
+        matches!(error, SubscriptionError::SettingRefused { .. }),
+        "{error:?}"
+    );
+    let text = error.to_string();
+    for part in ["session.timeout.ms=", "group.min.session.timeout.ms"] {
+        assert!(text.contains(part), "{text}");
+    }
 }

@@ -408,6 +408,30 @@ fn a_last_commit_that_the_client_does_not_take_is_over() {
     assert_eq!(over, LastStep::Over);
 }
 
+/// The first point of an epoch may lie below what was committed.
+#[test]
+fn a_refused_commit_that_was_due_at_once_does_not_wait_for_the_interval() {
+    let (mut commits, mut table) = (Commits::new(Duration::from_secs(3_600)), table());
+    table[0].report = Some(point(5));
+    let mut now = 0;
+    for refusal in [Refusal::Rebalancing, Refusal::Topic] {
+        let id = sends(&mut commits, &mut table, at(now), &[0]);
+        let _ = commits.answer(id, Err(refusal), &mut table, at(now));
+        assert_eq!(next(&mut commits, &mut table, at(now + 999)), None);
+        now += 1_000;
+    }
+    table[1].report = Some(point(5));
+    let id = sends(&mut commits, &mut table, at(now - 1), &[1]);
+    let _ = commits.answer(id, Ok(()), &mut table, at(now));
+    let id = sends(&mut commits, &mut table, at(now), &[0]);
+    assert_eq!(commits.not_sent(id, &mut table, at(now)), None);
+    assert_eq!(next(&mut commits, &mut table, at(now + 999)), None);
+    let id = sends(&mut commits, &mut table, at(now + 1_000), &[0]);
+    let _ = commits.answer(id, Ok(()), &mut table, at(now + 1_000));
+    table[0].report = Some(point(6));
+    assert_eq!(next(&mut commits, &mut table, at(now + 3_000)), None);
+}
+
 #[test]
 fn marks_go_out_although_each_answer_takes_longer_than_the_interval() {
     let (mut commits, mut table) = after_first_points();

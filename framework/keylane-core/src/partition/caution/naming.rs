@@ -15,9 +15,7 @@ impl<R> Partition<R> {
             // Also after progress: what runs next must not run under a name from before.
             _ if !cautious.is_careful() => Named::Nobody,
             _ if self.is_trial_due() => return false,
-            Some(Named::Together(named)) if named.binary_search(&offset).is_ok() => {
-                return cautious.confirmed;
-            }
+            Some(net @ Named::Together(_)) if net.contains(offset) => return cautious.confirmed,
             // A mark for every place that becomes free would be too many.
             _ if cautious.running.len() > GROUP / 2 => return false,
             _ if cautious.running.len() >= cautious.evidence.room() => return false,
@@ -46,11 +44,8 @@ impl<R> Partition<R> {
     pub(in crate::partition) fn started(&mut self, slot: u32) {
         let offset = self.pending.get(slot).offset;
         let cautious = &mut self.cautious;
-        if cautious
-            .asked
-            .as_ref()
-            .is_some_and(|named| named.offsets().contains(&offset))
-        {
+        let named = cautious.asked.as_ref();
+        if named.is_some_and(|named| named.contains(offset)) {
             cautious.running.push(Running {
                 slot,
                 offset,

@@ -78,25 +78,21 @@ impl<R> Partition<R> {
     /// Whether a suspect would start in a trial. Without room for it a trial would be of no use.
     pub(super) fn could_try(&self) -> bool {
         let has_room = !self.holds_starts() && self.running() < self.settings.concurrency.max(1);
-        has_room
-            && self
-                .ready
-                .front()
-                .is_some_and(|&slot| self.needs_trial(slot))
+        let next = self.ready.front();
+        has_room && next.is_some_and(|&slot| self.needs_trial(slot))
     }
 
     /// Whether it is the suspects' turn: others have had theirs, in time and with one net.
     pub(super) fn is_trial_due(&self) -> bool {
         let cautious = &self.cautious;
-        let others_had_turn = || match (&cautious.asked, self.next_ready()) {
-            (_, None) => true,
-            (Some(Named::Together(named)), Some((_, slot))) => {
-                let offset = self.pending.get(slot).offset;
-                cautious.net_left == 0 || named.binary_search(&offset).is_err()
+        let is_first = |(_, slot): (usize, u32)| match &cautious.asked {
+            Some(net @ Named::Together(_)) => {
+                cautious.net_left > 0 && net.contains(self.pending.get(slot).offset)
             }
-            (_, Some(_)) => false,
+            _ => true,
         };
-        cautious.next_trial <= self.now && self.could_try() && others_had_turn()
+        let is_time = cautious.next_trial <= self.now && self.could_try();
+        is_time && !self.next_ready().is_some_and(is_first)
     }
 
     /// Whether this record runs in a trial only: it is a suspect, or could not become one.
@@ -110,8 +106,8 @@ impl<R> Partition<R> {
     }
 
     pub(in crate::partition) fn is_suspect(&self, slot: u32) -> bool {
-        let offset = || self.pending.get(slot).offset;
-        self.has_suspects() && self.cautious.evidence.is_suspected(offset())
+        let evidence = &self.cautious.evidence;
+        self.has_suspects() && evidence.is_suspected(self.pending.get(slot).offset)
     }
 
     /// How many of those that are ready are suspects. They are the first.

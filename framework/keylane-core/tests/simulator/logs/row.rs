@@ -4,6 +4,7 @@ use keylane_core::member::{CommitPoint, EpochCommits, PartitionLimits, ReadLog};
 use keylane_core::{Partition, Position, Ticket};
 
 use crate::broker::{Log, LogRecord};
+use crate::client::has_commits;
 
 pub(super) struct Row {
     pub(super) commits: EpochCommits,
@@ -38,17 +39,7 @@ pub(super) struct Figures {
     pub(super) ahead: u64,
 }
 
-impl AsRef<EpochCommits> for Row {
-    fn as_ref(&self) -> &EpochCommits {
-        &self.commits
-    }
-}
-
-impl AsMut<EpochCommits> for Row {
-    fn as_mut(&mut self) -> &mut EpochCommits {
-        &mut self.commits
-    }
-}
+has_commits!(Row);
 
 impl Row {
     /// A position outside of the log is reset.

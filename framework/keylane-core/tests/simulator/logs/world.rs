@@ -16,8 +16,9 @@ use keylane_core::{
 use super::Fault;
 use super::row::{Figures, Row};
 use crate::broker::{Commit, Log, LogRecord};
-use crate::client::Client;
+use crate::client::{Client, points};
 use crate::random::Random;
+use crate::steps::Steps;
 use crate::violation::{Checked, ensure};
 
 const BATCH: usize = 6;
@@ -48,6 +49,65 @@ pub(super) struct World {
     pauses: Pauses,
     epochs: u64,
     produced: usize,
+}
+
+impl Steps for World {
+    fn step(&mut self) -> Checked<()> {
+        self.now = self.now + Duration::from_millis(1);
+        let row = self.random.index(self.rows.len());
+        match self.random.below(100) {
+            0..8 => self.produce(row),
+            8..28 => self.read(row)?,
+            28..40 => self.take(row)?,
+            40..57 => self.finish(row),
+            57..68 => self.publish(row),
+            68..78 => self.pass(),
+            78..86 => self.arrive()?,
+            88..90 => self.see(row),
+            90..96 if self.is_steady => self.produce(row),
+            90..94 => self.cut(row),
+            94 if self.random.percent(50) => self.recreate(row),
+            96..98 => self.rows[row].held = !self.rows[row].held,
+            98 if self.random.percent(50) => self.settle()?,
+            99 if self.random.percent(50) => self.restart()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Everything is read, processed and committed; nothing takes it back.
+    fn settle(&mut self) -> Checked<()> {
+        let mut quiet_rounds = 0;
+        for _ in 0..2_000 {
+            self.now = self.now + Duration::from_millis(1);
+            for row in 0..self.rows.len() {
+                self.rows[row].held = false;
+                self.see(row);
+                self.read(row)?;
+                self.take(row)?;
+                while !self.rows[row].running.is_empty() {
+                    self.finish(row);
+                }
+                self.publish(row);
+            }
+            self.pass();
+            while self.client.under_way() > 0 {
+                self.arrive()?;
+            }
+            let is_quiet = |(row, log): (&Row, &Log)| {
+                let has_read = log.read(row.fetch, 1).is_empty() && row.inbox.is_empty();
+                let is_committed = row.report.is_none() && row.commits.due().is_none();
+                has_read && row.partition.pending() == 0 && is_committed
+            };
+            let is_quiet = self.rows.iter().zip(&self.logs).all(is_quiet);
+            quiet_rounds = if is_quiet { quiet_rounds + 1 } else { 0 };
+            if quiet_rounds > 10 && self.client.under_way() == 0 {
+                return self.check();
+            }
+        }
+        let paused = self.rows.iter().map(|row| row.is_paused);
+        Err(format!("G6: no end; paused: {:?}", Vec::from_iter(paused)))
+    }
 }
 
 impl World {
@@ -156,29 +216,6 @@ impl World {
             report: None,
             last: None,
         }
-    }
-
-    pub(super) fn step(&mut self) -> Checked<()> {
-        self.now = self.now + Duration::from_millis(1);
-        let row = self.random.index(self.rows.len());
-        match self.random.below(100) {
-            0..8 => self.produce(row),
-            8..28 => self.read(row)?,
-            28..40 => self.take(row)?,
-            40..57 => self.finish(row),
-            57..68 => self.publish(row),
-            68..78 => self.pass(),
-            78..86 => self.arrive()?,
-            88..90 => self.see(row),
-            90..96 if self.is_steady => self.produce(row),
-            90..94 => self.cut(row),
-            94 if self.random.percent(50) => self.recreate(row),
-            96..98 => self.rows[row].held = !self.rows[row].held,
-            98 if self.random.percent(50) => self.settle()?,
-            99 if self.random.percent(50) => self.restart()?,
-            _ => {}
-        }
-        Ok(())
     }
 
     /// Without leader epochs nothing says that a log was cut while no member read it. There the
@@ -511,40 +548,6 @@ impl World {
         Ok(())
     }
 
-    /// Everything is read, processed and committed; nothing takes it back.
-    pub(super) fn settle(&mut self) -> Checked<()> {
-        let mut quiet_rounds = 0;
-        for _ in 0..2_000 {
-            self.now = self.now + Duration::from_millis(1);
-            for row in 0..self.rows.len() {
-                self.rows[row].held = false;
-                self.see(row);
-                self.read(row)?;
-                self.take(row)?;
-                while !self.rows[row].running.is_empty() {
-                    self.finish(row);
-                }
-                self.publish(row);
-            }
-            self.pass();
-            while self.client.under_way() > 0 {
-                self.arrive()?;
-            }
-            let is_quiet = |(row, log): (&Row, &Log)| {
-                let has_read = log.read(row.fetch, 1).is_empty() && row.inbox.is_empty();
-                let is_committed = row.report.is_none() && row.commits.due().is_none();
-                has_read && row.partition.pending() == 0 && is_committed
-            };
-            let is_quiet = self.rows.iter().zip(&self.logs).all(is_quiet);
-            quiet_rounds = if is_quiet { quiet_rounds + 1 } else { 0 };
-            if quiet_rounds > 10 && self.client.under_way() == 0 {
-                return self.check();
-            }
-        }
-        let paused = self.rows.iter().map(|row| row.is_paused);
-        Err(format!("G6: no end; paused: {:?}", Vec::from_iter(paused)))
-    }
-
     fn check(&self) -> Checked<()> {
         for (row, log) in self.rows.iter().zip(&self.logs) {
             let mut records = log.records.iter();
@@ -567,9 +570,4 @@ impl World {
 /// What is new is committed after a few passes.
 fn commits() -> Commits {
     Commits::new(Duration::from_millis(20))
-}
-
-fn points(rows: &[Row], places: &[usize]) -> Vec<(usize, CommitPoint)> {
-    let point = |&row: &usize| Some((row, rows[row].commits.stored()?.clone()));
-    places.iter().filter_map(point).collect()
 }

@@ -13,7 +13,7 @@ use keylane_core::{
 
 use super::Fault;
 use super::process::Permit;
-use crate::client::{Client, Sent};
+use crate::client::{Client, Sent, has_commits};
 
 /// A few passes.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -47,17 +47,7 @@ pub(super) struct LastTrial {
     pub(super) others_wait: bool,
 }
 
-impl AsRef<EpochCommits> for Owner {
-    fn as_ref(&self) -> &EpochCommits {
-        &self.commits
-    }
-}
-
-impl AsMut<EpochCommits> for Owner {
-    fn as_mut(&mut self) -> &mut EpochCommits {
-        &mut self.commits
-    }
-}
+has_commits!(Owner);
 
 impl Owner {
     pub(super) fn new(log: usize, epoch: Epoch, partition: Partition<()>, start: Position) -> Self {

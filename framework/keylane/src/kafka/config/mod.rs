@@ -16,6 +16,7 @@ mod keys;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use keylane_core::Reset;
 use rdkafka::ClientConfig;
@@ -65,6 +66,8 @@ impl ClientSettings {
 pub(crate) struct ConsumerSettings<'a> {
     pub(crate) bootstrap_servers: &'a str,
     pub(crate) group: &'a str,
+    pub(crate) instance_id: Option<&'a str>,
+    pub(crate) fetch_linger: Option<Duration>,
 }
 
 /// What a producer needs beyond the pass-through.
@@ -189,6 +192,9 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
+/// Some hundred records of usual size: a busy topic has them at once, and is not held back.
+const ENOUGH_BYTES: usize = 100_000;
+
 const CLIENT_ID: &str = "keylane";
 
 /// The configuration of a subscription's consumer.
@@ -219,6 +225,12 @@ pub(crate) fn consumer_config(
         set_all(&mut config, &CLASSIC_GROUP_DEFAULTS);
     }
     apply(&mut config, &given, Role::Consumer);
+    if let Some(id) = settings.instance_id {
+        config.set("group.instance.id", id);
+    }
+    if let Some(linger) = settings.fetch_linger {
+        hold_back(&mut config, linger);
+    }
     config
         .set("group.id", settings.group)
         // librdkafka's own commits are not answered, and may come after later ones.
@@ -295,6 +307,20 @@ pub(crate) fn creation_error(error: KafkaError) -> ClientConfigError {
     }
 }
 
+/// A broker answers a fetch when it has [`ENOUGH_BYTES`], or after `linger`.
+///
+/// What one fetch may bring is a limit of that: a broker would hold back each full one otherwise.
+fn hold_back(config: &mut ClientConfig, linger: Duration) {
+    let most = ["fetch.message.max.bytes", "fetch.max.bytes"].map(|key| {
+        let bytes = config.get(key).and_then(|it| it.trim().parse().ok());
+        bytes.unwrap_or(ENOUGH_BYTES)
+    });
+    let enough = most.into_iter().fold(ENOUGH_BYTES, usize::min);
+    config
+        .set("fetch.min.bytes", enough.max(1).to_string())
+        .set("fetch.wait.max.ms", linger.as_millis().to_string());
+}
+
 fn base(bootstrap_servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -342,7 +368,7 @@ fn checked<'a>(
                 second: key.clone(),
             });
         }
-        ClientConfig::new()
+        let native = ClientConfig::new()
             .set(key, value)
             .create_native_config()
             .map_err(|error| match error {
@@ -353,6 +379,13 @@ fn checked<'a>(
                 // A NUL inside: its error would quote the value.
                 _ => invalid(key.clone(), "", "it holds a NUL character".to_owned()),
             })?;
+        if let Some(reason) = native
+            .get(key)
+            .ok()
+            .and_then(|read| misread(name, value, &read))
+        {
+            return Err(invalid(key.clone(), value, reason));
+        }
         if name == "message.timeout.ms" && value.trim() == "0" {
             return Err(invalid(
                 key.clone(),
@@ -363,6 +396,26 @@ fn checked<'a>(
         given.insert(name, value.as_str());
     }
     Ok(given)
+}
+
+/// What is wrong with a number that librdkafka has read as another one: it takes the digits in
+/// front, and leaves out what follows.
+fn misread(name: &str, value: &str, read: &str) -> Option<String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let taken = number(read).filter(|_| value != read)?;
+    if number(value) == Some(taken) {
+        return None;
+    }
+    let duration = name
+        .ends_with(".ms")
+        .then(|| humantime::parse_duration(value).ok());
+    let advice = match duration.flatten() {
+        Some(duration) => format!("give {}, in milliseconds", duration.as_millis()),
+        None => "give a plain number".to_owned(),
+    };
+    Some(format!(
+        "librdkafka would take {value:?} for {read}; {advice}"
+    ))
 }
 
 /// Lays the user's settings for one side over the defaults.

@@ -11,6 +11,21 @@ fn consumer(settings: &[(&str, &str)]) -> Result<ClientSettings, ClientConfigErr
     let own = ConsumerSettings {
         bootstrap_servers: "broker:9092",
         group: "group",
+        instance_id: None,
+        fetch_linger: None,
+    };
+    consumer_config(&own, &kafka(settings))
+}
+
+fn lingering(
+    linger_ms: u64,
+    settings: &[(&str, &str)],
+) -> Result<ClientSettings, ClientConfigError> {
+    let own = ConsumerSettings {
+        bootstrap_servers: "broker:9092",
+        group: "group",
+        instance_id: Some("notifier-0"),
+        fetch_linger: Some(Duration::from_millis(linger_ms)),
     };
     consumer_config(&own, &kafka(settings))
 }
@@ -117,6 +132,40 @@ fn the_tuned_defaults_give_way_to_the_user_under_either_name() {
 }
 
 #[test]
+fn an_instance_id_and_a_fetch_linger_become_settings_of_the_client() {
+    let set = |config: &ClientSettings| {
+        ["group.instance.id", "fetch.wait.max.ms", "fetch.min.bytes"]
+            .map(|key| config.get(key).map(str::to_owned))
+    };
+    let some = |it: &str| Some(it.to_owned());
+    assert_eq!(set(&consumer(&[]).unwrap()), [None, some("100"), None]);
+    let config = lingering(5, &[]).unwrap();
+    assert_eq!(
+        set(&config),
+        [some("notifier-0"), some("5"), some("100000")]
+    );
+}
+
+#[test]
+fn a_fetch_that_is_full_is_not_held_back() {
+    let enough = |settings: &[(&str, &str)]| {
+        let config = lingering(5, settings).unwrap();
+        config.get("fetch.min.bytes").map(str::to_owned)
+    };
+    for key in ["max.partition.fetch.bytes", "fetch.message.max.bytes"] {
+        assert_eq!(enough(&[(key, "5000")]).as_deref(), Some("5000"));
+    }
+    assert_eq!(
+        enough(&[("fetch.max.bytes", "7000"), ("message.max.bytes", "7000")]).as_deref(),
+        Some("7000")
+    );
+    assert_eq!(
+        enough(&[("fetch.message.max.bytes", "1000000")]).as_deref(),
+        Some("100000")
+    );
+}
+
+#[test]
 fn two_names_of_one_setting_are_refused() {
     let error = producer(&[("linger.ms", "1"), ("queue.buffering.max.ms", "2")]).unwrap_err();
     assert_eq!(
@@ -209,6 +258,8 @@ fn librdkafka_accepts_what_is_built() {
     for config in [
         consumer(&[]),
         consumer(&[("group.protocol", "consumer")]),
+        lingering(1_000, &[]),
+        lingering(1, &[("group.protocol", "consumer")]),
         side(&[]),
     ] {
         config.unwrap().create::<BaseConsumer>().unwrap();
@@ -285,4 +336,58 @@ fn a_secret_never_reaches_an_error() {
         !format!("{error} {error:?}").contains("hunter2"),
         "{error:?}"
     );
+}
+
+/// librdkafka reads the digits in front and leaves out the rest: a session of 6 ms.
+#[test]
+fn a_number_with_a_unit_is_refused_by_every_client_with_the_number_to_use() {
+    for (key, value, advice) in [
+        (
+            "session.timeout.ms",
+            "6s",
+            "for 6; give 6000, in milliseconds",
+        ),
+        ("session.timeout.ms", "45s", "give 45000, in milliseconds"),
+        ("max.poll.interval.ms", "1m", "give 60000, in milliseconds"),
+        ("fetch.wait.max.ms", "500ms", "give 500, in milliseconds"),
+        ("linger.ms", "5ms", "give 5, in milliseconds"),
+        (
+            "message.timeout.ms",
+            "1m 30s",
+            "give 90000, in milliseconds",
+        ),
+        ("session.timeout.ms", "6_000", "for 6; give a plain number"),
+        ("fetch.max.bytes", "50MB", "for 50; give a plain number"),
+        ("session.timeout.ms", "6.5", "for 6; give a plain number"),
+    ] {
+        for result in [
+            consumer(&[(key, value)]),
+            producer(&[(key, value)]),
+            side(&[(key, value)]),
+        ] {
+            let error = result.map(|_| ()).expect_err(value);
+            assert!(
+                matches!(error, ClientConfigError::Invalid { .. }),
+                "{error:?}"
+            );
+            let text = error.to_string();
+            assert!(
+                text.contains(key) && text.contains(value) && text.ends_with(advice),
+                "{text}"
+            );
+        }
+    }
+    for (key, value) in [
+        ("session.timeout.ms", " 6000"),
+        ("linger.ms", "0.50"),
+        ("linger.ms", "5.0"),
+        ("client.id", "5 apples"),
+        ("client.id", "007"),
+        ("log_level", "7"),
+        ("debug", "cgrp,topic"),
+        ("socket.keepalive.enable", "TRUE"),
+        ("compression.level", "-1"),
+    ] {
+        consumer(&[(key, value)]).unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
 }

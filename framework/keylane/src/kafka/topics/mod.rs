@@ -6,6 +6,7 @@ mod cluster;
 mod create;
 mod error;
 mod last_error;
+mod left_behind;
 mod plan;
 
 pub use create::{CreateTopicsError, NewTopic, TopicCreation, create_topics};

@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 
 use super::cluster::{Cluster, Lookup};
 use super::error::{NamedTopic, TopicError, TopicRole, forbidden_group, forbidden_topic};
+use super::left_behind::left_behind;
 use crate::kafka::permissions::Operation;
 
 /// How long a missing topic is looked for: one that was just created is not known to every broker
@@ -30,7 +31,7 @@ pub(crate) struct TopicReport {
     /// The number of partitions of each topic of the plan.
     pub(crate) partitions: BTreeMap<String, i32>,
     /// Not in the way of starting, but worth a log line each.
-    pub(crate) warnings: Vec<FewerPartitions>,
+    pub(crate) warnings: Vec<String>,
     /// Whether there is a broker to ask for topic ids.
     pub(crate) answers_ids: bool,
 }
@@ -38,11 +39,11 @@ pub(crate) struct TopicReport {
 /// A retry or dead-letter topic too small to keep the partition number; see
 /// [`super::map_partition`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FewerPartitions {
-    pub(crate) topic: NamedTopic,
-    pub(crate) count: i32,
-    pub(crate) origin: String,
-    pub(crate) origin_count: i32,
+struct FewerPartitions {
+    topic: NamedTopic,
+    count: i32,
+    origin: String,
+    origin_count: i32,
 }
 
 impl fmt::Display for FewerPartitions {
@@ -75,7 +76,10 @@ pub(crate) fn check(
     let deadline = Instant::now() + timeout;
     let partitions = find(&cluster, &topics, timeout)?;
     check_permissions(&cluster, &topics, &partitions, plan.group, deadline)?;
-    let warnings = plan.too_small(&partitions);
+    let too_small = plan.too_small(&partitions);
+    let mut warnings: Vec<_> = too_small.iter().map(ToString::to_string).collect();
+    let left_behind = left_behind(&cluster, client_config, plan, deadline);
+    warnings.extend(left_behind.iter().map(ToString::to_string));
     Ok(TopicReport {
         partitions,
         warnings,
@@ -402,9 +406,8 @@ mod broker_tests {
             report.partitions,
             counts.map(|(name, count)| (name.to_owned(), count)).into()
         );
-        let warnings: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(
-            warnings,
+            report.warnings,
             [
                 "dead-letter topic `dead` has 4 partitions and origin topic `large` has 6: records go to partition number \
               modulo 4; give it 6 partitions to keep the number"

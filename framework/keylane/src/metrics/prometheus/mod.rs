@@ -6,7 +6,8 @@ mod recorder;
 mod registry;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::str::FromStr;
 
 pub use recorder::{PrometheusHandle, PrometheusRecorder, PrometheusRecorderBuilder};
 
@@ -34,6 +35,14 @@ pub use recorder::{PrometheusHandle, PrometheusRecorder, PrometheusRecorderBuild
 /// let endpoint = keylane::metrics::serve_prometheus(0)?;
 /// println!("metrics: http://{}/metrics", endpoint.local_addr());
 /// # Ok::<(), keylane::metrics::PrometheusError>(())
+/// ```
+/// A port or an address from the environment:
+/// ```no_run
+/// use keylane::metrics::{ListenAddress, serve_prometheus};
+///
+/// let address = std::env::var("METRICS_ADDRESS").unwrap_or_else(|_| "0.0.0.0:9464".into());
+/// serve_prometheus(address.parse::<ListenAddress>()?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn serve_prometheus(
     address: impl Into<ListenAddress>,
@@ -66,6 +75,18 @@ impl From<u16> for ListenAddress {
 impl<I: Into<IpAddr>> From<(I, u16)> for ListenAddress {
     fn from(address: (I, u16)) -> Self {
         Self(address.into())
+    }
+}
+
+/// A port (`9464`: loopback only), or an address with a port (`0.0.0.0:9464`, `[::]:9464`).
+impl FromStr for ListenAddress {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.parse::<u16>() {
+            Ok(port) => Ok(port.into()),
+            Err(_) => text.parse().map(Self),
+        }
     }
 }
 
@@ -115,4 +136,24 @@ pub enum PrometheusError {
     /// No thread, or no timer and poller for it.
     #[error("cannot start the thread that serves metrics: check the limits of the process")]
     Start(#[source] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_port_on_loopback_or_a_whole_one() {
+        let read = |text: &str| text.parse().ok().map(|ListenAddress(it)| it.to_string());
+        for (text, address) in [
+            ("9464", "127.0.0.1:9464"),
+            ("0.0.0.0:9464", "0.0.0.0:9464"),
+            ("[::]:0", "[::]:0"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(address));
+        }
+        for text in ["", "70000", "localhost:1", "0.0.0.0"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 }

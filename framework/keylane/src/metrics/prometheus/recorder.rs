@@ -60,10 +60,14 @@ impl PrometheusRecorderBuilder {
         self
     }
 
-    /// Sets the upper bounds of the buckets of a histogram that is not keylane's. Without bounds,
-    /// which is the default, it is rendered as a summary.
+    /// Sets the upper bounds of the buckets of a histogram that is not keylane's, in any order.
+    /// Without a finite one, which is the default, it is rendered as a summary.
     pub fn buckets(mut self, metric: impl Into<String>, bounds: &[f64]) -> Self {
-        self.buckets.push((metric.into(), bounds.to_vec()));
+        let mut bounds = bounds.to_vec();
+        bounds.retain(|bound| bound.is_finite());
+        bounds.sort_by(f64::total_cmp);
+        bounds.dedup();
+        self.buckets.push((metric.into(), bounds));
         self
     }
 
@@ -75,15 +79,15 @@ impl PrometheusRecorderBuilder {
             .fold(PrometheusBuilder::new(), |others, (name, value)| {
                 others.add_global_label(name, value)
             });
-        let others = self
+        let mut buckets = self
             .buckets
             .into_iter()
-            .filter(|(_, bounds)| !bounds.is_empty())
-            .fold(others, |others, (metric, bounds)| {
-                others
-                    .set_buckets_for_metric(Matcher::Full(metric), &bounds)
-                    .expect("nothing but an empty list is refused")
-            });
+            .filter(|(_, bounds)| !bounds.is_empty());
+        let others = buckets.try_fold(others, |others, (metric, bounds)| {
+            others.set_buckets_for_metric(Matcher::Full(metric), &bounds)
+        });
+        // Only an empty list is refused.
+        let others = others.unwrap_or_default();
         PrometheusRecorder {
             registry: Arc::new(Registry::new()),
             others: others.build_recorder(),

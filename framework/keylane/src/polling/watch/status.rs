@@ -8,7 +8,7 @@ use super::blocked_owner;
 use super::lag::{lag_age, lag_records, look_for_withheld, workable_age};
 use super::paused_by::{Common, paused_by, report_not_due};
 use crate::config::Watchdog;
-use crate::kafka::Cached;
+use crate::kafka::{Cached, Sign, healthy};
 use crate::polling::partitions::{Assigned, Assignment};
 use crate::status::{Control, Oldest, PartitionStatus};
 
@@ -23,6 +23,9 @@ pub(crate) fn update(
     let common = Common::of(assignment, draining);
     for partition in &mut assignment.partitions {
         let range = cached.range(&partition.topic_c, partition.partition);
+        if range.end.is_some() {
+            note_answered_fetch(partition, control);
+        }
         partition.look_for_emptied_log(&range);
         send_log_end(partition, range.end);
         partition.look_for_an_answer(range.end);
@@ -42,6 +45,19 @@ pub(crate) fn update(
 /// newer one.
 fn known_end(assigned: &Assigned, cached: Option<i64>) -> Option<i64> {
     cached.max(assigned.end_offset)
+}
+
+/// The client has the end of the log from its last fetch, and none where that was refused. It
+/// reports the refusal alone: where no record follows this is the only sign that it is over.
+fn note_answered_fetch(assigned: &Assigned, control: &Control) {
+    if control
+        .troubles
+        .readable(&assigned.topic, assigned.partition)
+    {
+        healthy(control, Sign::Readable(&assigned.topic));
+    } else if !assigned.fetch_paused {
+        healthy(control, Sign::Fetched(&assigned.topic));
+    }
 }
 
 fn send_log_end(assigned: &mut Assigned, cached: Option<i64>) {
@@ -102,4 +118,44 @@ fn add_blocked(
     snapshot.stalled_for = snapshot.stalled_for.max(stalled_for);
     snapshot.slow_attempts += u64::from(blocked.by_its_attempt);
     Some(blocked.lasting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{TroubleKind, TroublePlace};
+    use crate::{Raw, Subscription, Task, TaskError};
+    use bytes::Bytes;
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// The client reports a refused fetch as an error, and one that is answered not at all.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_partition_that_may_be_read_again_is_no_trouble_where_no_record_follows() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        broker.create_topic("tasks", 2).unwrap();
+        let member = Subscription::builder("group", "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+            .await
+            .unwrap();
+        let troubles = &member.handle().control.troubles;
+        let deadline = Instant::now() + PATIENCE;
+        while member.status().partitions.len() < 2 {
+            assert!(Instant::now() < deadline, "nothing is assigned");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for partition in 0..2 {
+            troubles.unreadable("tasks", partition);
+        }
+        let place = TroublePlace::Topic("tasks".into());
+        troubles.note(TroubleKind::Authorization, place, "refused");
+        while !troubles.lasting().is_empty() {
+            assert!(Instant::now() < deadline, "{troubles:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        member.shutdown().await.unwrap();
+    }
 }
