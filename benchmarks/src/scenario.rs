@@ -299,6 +299,15 @@ fn paced() -> Vec<Scenario> {
         paced: Some(5_000),
         ..base(name, about)
     };
+    let in_all = |name: &str, about, stuck_micros| Scenario {
+        work: Work::StuckKey {
+            stuck_micros,
+            micros: MILLI,
+        },
+        in_flight: 2,
+        arms: vec![Arm::Keylane, Arm::KeylanePool, Arm::HashLanes],
+        ..stuck(name, about, stuck_micros)
+    };
     vec![
         Scenario {
             records: 200_000,
@@ -324,6 +333,16 @@ fn paced() -> Vec<Scenario> {
         ),
         stuck(
             "stuck-key",
+            "the same, and each record of one key takes 5 s: latency of the other keys",
+            5 * SECOND,
+        ),
+        in_all(
+            "stuck-key-of-16-without",
+            "1 ms of waiting, 16 attempts in all or 2 per partition, 5,000 records/s, no key stuck: to compare with",
+            MILLI,
+        ),
+        in_all(
+            "stuck-key-of-16",
             "the same, and each record of one key takes 5 s: latency of the other keys",
             5 * SECOND,
         ),

@@ -17,6 +17,7 @@ pub(super) enum Variant {
     Metrics,
     Traced,
     Polled,
+    Pool,
 }
 
 pub(super) fn run(job: &Job, variant: Variant) -> Result<Sample, Failure> {
@@ -37,11 +38,15 @@ async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
     }
     let mut builder = Subscription::builder(&job.group, &job.topic)
         .bootstrap_servers(&job.bootstrap_servers)
-        .concurrency(job.in_flight_per_partition)
         .retry(Retry::forever().backoff(Backoff::fixed(RETRY_DELAY).jitter(0.0)));
     if variant == Variant::Polled {
         builder = builder.reading(Reading::Polled);
     }
+    builder = match variant {
+        // As many in each partition as a subscription without `concurrency` has.
+        Variant::Pool => builder.max_in_flight(job.in_flight_total),
+        _ => builder.concurrency(job.in_flight_per_partition),
+    };
     if job.pending > 0 {
         let room = job.pending * 2;
         builder = builder.limits(
@@ -68,10 +73,11 @@ async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
         .await?;
     let handle = subscription.handle();
     run.over(job, || pending(&handle)).await;
-    let mut sample = run.sample(
-        job,
-        format!("{} per partition", job.in_flight_per_partition),
-    );
+    let limit = match variant {
+        Variant::Pool => format!("{} in all", job.in_flight_total),
+        _ => format!("{} per partition", job.in_flight_per_partition),
+    };
+    let mut sample = run.sample(job, limit);
     tokio::task::block_in_place(|| committed::note(job, &run, &mut sample, || {}))?;
     // What is stuck is not waited for.
     subscription

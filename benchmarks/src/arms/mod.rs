@@ -22,6 +22,8 @@ pub(crate) enum Arm {
     KeylaneTraced,
     /// The same as the first, reading through rdkafka's `poll`.
     KeylanePolled,
+    /// The same as the first with a limit over all partitions, `max_in_flight`.
+    KeylanePool,
     /// `BaseConsumer::poll` with librdkafka's defaults, one record at a time.
     BareDefault,
     /// The same with keylane's fetch settings.
@@ -56,11 +58,12 @@ pub(crate) enum Home {
 }
 
 impl Arm {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Keylane,
         Self::KeylaneMetrics,
         Self::KeylaneTraced,
         Self::KeylanePolled,
+        Self::KeylanePool,
         Self::BareDefault,
         Self::BareTuned,
         Self::BareTunedCopy,
@@ -83,6 +86,7 @@ impl Arm {
             Self::KeylaneMetrics => "keylane-metrics",
             Self::KeylaneTraced => "keylane-traced",
             Self::KeylanePolled => "keylane-polled",
+            Self::KeylanePool => "keylane-pool",
             Self::BareDefault => "bare-default",
             Self::BareTuned => "bare-tuned",
             Self::BareTunedCopy => "bare-tuned-copy",
@@ -112,7 +116,7 @@ impl Arm {
                 job.in_flight_per_partition,
                 job.in_flight_per_partition * job.partitions as usize,
             ),
-            Self::Semaphore => (job.in_flight_total, job.in_flight_total),
+            Self::Semaphore | Self::KeylanePool => (job.in_flight_total, job.in_flight_total),
             Self::HashLanes | Self::Ruststream => (job.lanes, job.lanes),
             Self::ParallelConsumer => {
                 let threads = job.in_flight_total.min(crate::peers::java::MAX_THREADS);
@@ -130,6 +134,7 @@ impl Arm {
             Self::KeylaneMetrics => keylane::run(job, keylane::Variant::Metrics),
             Self::KeylaneTraced => keylane::run(job, keylane::Variant::Traced),
             Self::KeylanePolled => keylane::run(job, keylane::Variant::Polled),
+            Self::KeylanePool => keylane::run(job, keylane::Variant::Pool),
             Self::BareDefault => bare::run(job, Settings::Default, Copy::No),
             Self::BareTuned => bare::run(job, Settings::Tuned, Copy::No),
             Self::BareTunedCopy => bare::run(job, Settings::Tuned, Copy::Yes),

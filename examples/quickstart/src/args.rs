@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
+use clap::builder::NonEmptyStringValueParser;
+
+use crate::names::Names;
 
 /// The embedded broker keeps 5 MiB per partition and silently drops what is older. An event takes
 /// some 300 bytes there, and keys do not spread evenly over the partitions.
@@ -53,12 +56,24 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) bootstrap: Option<String>,
 
-    /// Keep serving the metrics after the report, until Ctrl-C.
+    /// The consumer group.
+    #[arg(long, default_value = "parking-notifier", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) group: String,
+
+    /// The topic of the events. Dead letters go to a topic with -dlq behind its name.
+    #[arg(long, default_value = "parking-events", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) topic: String,
+
+    /// Keep serving metrics, health and state after the report, until Ctrl-C.
     #[arg(long)]
     pub(crate) linger: bool,
 }
 
 impl Args {
+    pub(crate) fn names(&self) -> Names {
+        Names::new(&self.group, &self.topic)
+    }
+
     /// Checks what one option means for another.
     pub(crate) fn validate(&self) -> Result<(), ArgsError> {
         let room = self.partitions * EMBEDDED_EVENTS_PER_PARTITION;
@@ -100,6 +115,21 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert!(parse("quickstart").is_ok());
+    }
+
+    #[test]
+    fn topics_and_groups_follow_from_two_options() {
+        let args = parse("quickstart --group g --topic t").unwrap();
+        let names = args.names();
+        assert_eq!(
+            [
+                &names.events,
+                &names.dead_letters,
+                &names.group,
+                &names.audit_group
+            ],
+            ["t", "t-dlq", "g", "g-audit"]
+        );
     }
 
     #[test]

@@ -7,9 +7,9 @@ use crate::dead_letters::DeadLetter;
 use crate::enqueue::{Place, Written};
 use crate::gateway::journal::{Answer, VehicleLog};
 use crate::gateway::order::{self, Standing, Violation};
+use crate::names::Names;
 use crate::plan::{Fate, Plan};
 use crate::trouble::RETRIES;
-use crate::{EVENTS, GROUP};
 
 /// What became of the enqueued events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub(crate) struct Requests {
 
 /// Compares everything with the plan and with the broker's acknowledgements.
 pub(crate) fn audit(
+    names: &Names,
     plan: &Plan,
     written: &Written,
     gateway: &HashMap<String, VehicleLog>,
@@ -66,7 +67,7 @@ pub(crate) fn audit(
                         .dead_lettered
                         .entry(reason(dead_letter).to_owned())
                         .or_default() += 1;
-                    let faults = faults(plan, index, place, dead_letter);
+                    let faults = faults(names, plan, index, place, dead_letter);
                     outcome.faults.extend(
                         faults
                             .into_iter()
@@ -132,7 +133,13 @@ fn reason(dead_letter: &DeadLetter) -> &str {
 }
 
 /// What is wrong with a dead letter, held against the record as it was enqueued.
-fn faults(plan: &Plan, index: usize, place: &Place, dead_letter: &DeadLetter) -> Vec<String> {
+fn faults(
+    names: &Names,
+    plan: &Plan,
+    index: usize,
+    place: &Place,
+    dead_letter: &DeadLetter,
+) -> Vec<String> {
     let fate = plan.events()[index].fate;
     let mut faults = Vec::new();
     let mut expect = |what: &str, is: Option<&str>, should: &str| {
@@ -150,7 +157,11 @@ fn faults(plan: &Plan, index: usize, place: &Place, dead_letter: &DeadLetter) ->
         fate.dead_letter_reason()
             .unwrap_or("none: it can be processed"),
     );
-    expect("the origin's topic", header("keylane-origin-topic"), EVENTS);
+    expect(
+        "the origin's topic",
+        header("keylane-origin-topic"),
+        &names.events,
+    );
     expect(
         "the origin's partition",
         header("keylane-origin-partition"),
@@ -163,7 +174,7 @@ fn faults(plan: &Plan, index: usize, place: &Place, dead_letter: &DeadLetter) ->
             &place.offset.to_string(),
         );
     }
-    expect("the group", header("keylane-group"), GROUP);
+    expect("the group", header("keylane-group"), &names.group);
     if fate == Fate::AlwaysPanics {
         expect(
             "the number of attempts",

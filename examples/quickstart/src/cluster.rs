@@ -8,7 +8,7 @@ use keylane::topics::{NewTopic, create_topics};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, Eviction};
 
 use crate::args::Args;
-use crate::{AUDIT_GROUP, DEAD_LETTERS, EVENTS, GROUP};
+use crate::names::Names;
 
 pub(crate) enum Cluster {
     Embedded(EmbeddedBroker),
@@ -17,9 +17,12 @@ pub(crate) enum Cluster {
 
 impl Cluster {
     /// Starts or reaches the cluster and creates the topics that are missing.
-    pub(crate) async fn start(args: &Args) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let topics =
-            [EVENTS, DEAD_LETTERS].map(|topic| NewTopic::new(topic, args.partitions as i32));
+    pub(crate) async fn start(
+        args: &Args,
+        names: &Names,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let topics = [&names.events, &names.dead_letters]
+            .map(|topic| NewTopic::new(topic, args.partitions as i32));
         if let Some(bootstrap_servers) = &args.bootstrap {
             create_topics(bootstrap_servers, &KafkaSettings::new(), &topics).await?;
             return Ok(Self::Yours {
@@ -31,8 +34,8 @@ impl Cluster {
             broker.create_topic(&topic.name, topic.partitions)?;
         }
         // It drops old records, so it needs the names of their readers.
-        broker.expect_reader(GROUP, EVENTS);
-        broker.expect_reader(AUDIT_GROUP, DEAD_LETTERS);
+        broker.expect_reader(&names.group, &names.events);
+        broker.expect_reader(&names.audit_group, &names.dead_letters);
         Ok(Self::Embedded(broker))
     }
 

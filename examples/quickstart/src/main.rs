@@ -15,6 +15,7 @@ mod enqueue;
 mod event;
 mod gateway;
 mod interrupt;
+mod names;
 mod plan;
 mod processor;
 mod progress;
@@ -51,11 +52,6 @@ use scrape::Settled;
 use tally::Tally;
 use trouble::{RETRIES, Trouble};
 
-const EVENTS: &str = "parking-events";
-const DEAD_LETTERS: &str = "parking-events-dlq";
-const GROUP: &str = "parking-notifier";
-const AUDIT_GROUP: &str = "parking-dead-letter-audit";
-
 /// Longer than any back-off of the example and than Kafka waits for a group member that has
 /// vanished.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,15 +72,17 @@ async fn main() -> ExitCode {
 
     let interrupt = interrupt::token();
     match run(&args, &interrupt).await {
-        Ok(report) => {
+        Ok((report, admin)) => {
             print!("{report}");
             if args.linger && !interrupt.is_cancelled() {
                 eprintln!(
-                    "still serving http://{}/metrics until Ctrl-C",
-                    report.metrics
+                    "still serving http://{}/metrics and http://{}/v1/subscriptions until Ctrl-C",
+                    report.metrics,
+                    admin.local_addr()
                 );
                 interrupt.cancelled().await;
             }
+            admin.shutdown().await;
             if report.passed() {
                 ExitCode::SUCCESS
             } else {
@@ -101,15 +99,16 @@ async fn main() -> ExitCode {
 async fn run(
     args: &Args,
     interrupt: &CancellationToken,
-) -> Result<Report, Box<dyn Error + Send + Sync>> {
+) -> Result<(Report, AdminServer), Box<dyn Error + Send + Sync>> {
     args.validate()?;
+    let names = args.names();
     let metrics = keylane::metrics::serve_prometheus(args.metrics_addr)?;
     // Before the subscriptions, so that it can report that they have not started yet.
     let scraped = metrics.handle().clone();
     let admin = admin_server(args)
         .metrics(move || scraped.render())
         .start()?;
-    let cluster = Cluster::start(args).await?;
+    let cluster = Cluster::start(args, &names).await?;
     let trouble = Trouble::new(args.seed);
     let plan = Arc::new(plan(args, trouble)?);
     let tally = Arc::new(Tally::default());
@@ -123,7 +122,7 @@ async fn run(
     let bug = Bug::new(trouble, plan.run());
     let dead_letters = DeadLetters::new(plan.run(), tally.clone());
 
-    let notifier = subscription(&cluster, GROUP, EVENTS)
+    let notifier = subscription(&cluster, &names.group, &names.events)
         .concurrency(args.concurrency as usize)
         // In place: the vehicle waits, so its order is kept. By count, since the audit counts
         // attempts; a service of yours is better off with `Retry::for_at_least`. What panics each
@@ -136,7 +135,7 @@ async fn run(
                 ))
                 .on(FailureReason::Panic, Exhausted::DeadLetter),
         )
-        .dead_letter(DeadLetter::topic(DEAD_LETTERS))
+        .dead_letter(DeadLetter::topic(&names.dead_letters))
         .start(
             Json,
             Notifier {
@@ -146,7 +145,7 @@ async fn run(
         )
         .await?;
     // One at a time, because it looks for the end of each partition.
-    let audit = subscription(&cluster, AUDIT_GROUP, DEAD_LETTERS)
+    let audit = subscription(&cluster, &names.audit_group, &names.dead_letters)
         .concurrency(1)
         .start(Raw, Reader(dead_letters.clone()))
         .await?;
@@ -161,7 +160,7 @@ async fn run(
     let stop_enqueuing = interrupt.child_token();
     let enqueuing = {
         let (plan, tally, stop) = (plan.clone(), tally.clone(), stop_enqueuing.clone());
-        let producer = producer(&cluster, EVENTS).await?;
+        let producer = producer(&cluster, &names.events).await?;
         let rate = args.rate;
         tokio::spawn(async move {
             let written = enqueue::enqueue(&producer, &plan, rate, &tally, &stop).await;
@@ -189,7 +188,7 @@ async fn run(
     stop_enqueuing.cancel();
     let (written, closed) = enqueuing.await?;
     let mut faults: Vec<String> = closed.err().iter().map(ToString::to_string).collect();
-    let fences = producer(&cluster, DEAD_LETTERS).await?;
+    let fences = producer(&cluster, &names.dead_letters).await?;
     if let Err(error) = dead_letters
         .read_to_the_end(&fences, &written.partitions(), WIND_UP)
         .await
@@ -208,26 +207,26 @@ async fn run(
     );
     faults.extend(audit.shutdown().await.err().iter().map(ToString::to_string));
     faults.extend(tokio::task::block_in_place(|| cluster.dropped_unread()));
-    admin.shutdown().await;
-
     let journal = gateway.journal();
-    Ok(Report {
+    let report = Report {
         seed: args.seed,
         ended,
         elapsed,
         planned: plan.totals(trouble, written.answers.len()),
         outcome: audit::audit(
+            &names,
             &plan,
             &written,
             &journal.of_run(plan.run()),
             &dead_letters.read(),
         ),
-        settled: Settled::read(&metrics.handle().render(), GROUP),
+        settled: Settled::read(&metrics.handle().render(), &names.group),
         panics: bug.struck(),
         requests_of_other_runs: journal.of_other_runs(plan.run()),
         faults,
         metrics: metrics.local_addr(),
-    })
+    };
+    Ok((report, admin))
 }
 
 fn plan(args: &Args, trouble: Trouble) -> Result<Plan, Box<dyn Error + Send + Sync>> {

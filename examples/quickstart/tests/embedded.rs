@@ -60,11 +60,32 @@ fn drains_and_reports_what_was_done_on(signal: impl Fn(&Run)) {
 
 #[test]
 fn it_tells_of_its_subscriptions_over_http_while_it_runs() {
-    let mut run = Run::start("--events 20000 --vehicles 500 --partitions 2 --concurrency 1");
-    let line = run.wait_for_line(|line| line.starts_with("admin "));
+    answers_over_http(
+        "--events 20000 --vehicles 500 --partitions 2 --concurrency 1",
+        "admin ",
+        "parking-notifier",
+    );
+}
+
+#[test]
+fn lingering_it_still_tells_of_them_under_the_names_it_was_given() {
+    answers_over_http(
+        "--events 500 --group readers --topic cars --linger",
+        "still serving ",
+        "readers",
+    );
+}
+
+#[allow(
+    clippy::unwrap_used,
+    reason = "a helper of tests stops the test as the tests do"
+)]
+fn answers_over_http(arguments: &str, printed: &str, subscription: &str) {
+    let mut run = Run::start(arguments);
+    let line = run.wait_for_line(|line| line.starts_with(printed));
     let address = line
-        .split("http://")
-        .nth(1)
+        .rsplit("http://")
+        .next()
         .and_then(|rest| rest.split('/').next())
         .unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -77,7 +98,7 @@ fn it_tells_of_its_subscriptions_over_http_while_it_runs() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 200 OK\r\n")
-            && answer.contains("\"name\":\"parking-notifier\""),
+            && answer.contains(&format!("\"name\":\"{subscription}\"")),
         "{answer}"
     );
     run.interrupt();

@@ -5,7 +5,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use keylane::status::{
-    OldestRecord, OutageStatus, PartitionStatus, Snapshot, State, SubscriptionStatus, Trouble,
+    InFlight, OldestRecord, OutageStatus, PartitionStatus, Snapshot, State, SubscriptionStatus,
+    Trouble,
 };
 use serde::Serialize;
 
@@ -37,6 +38,7 @@ pub(crate) struct SubscriptionSummary {
     assigned: bool,
     polled_seconds_ago: f64,
     outage: Option<OutageStatus>,
+    in_flight: Option<InFlight>,
     trouble: Option<Trouble>,
     troubles: Vec<Trouble>,
     assigned_partitions: usize,
@@ -98,6 +100,7 @@ impl SubscriptionSummary {
             assigned: status.assigned,
             polled_seconds_ago: status.polled_ago.as_secs_f64(),
             outage: status.outage,
+            in_flight: status.in_flight,
             trouble: status.trouble,
             troubles: status.troubles,
             assigned_partitions: partitions.len(),

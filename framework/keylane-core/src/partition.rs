@@ -238,13 +238,7 @@ impl<R> Partition<R> {
     /// draining nor stopped, and covered by a mark, and a suspect by a trial (see
     /// [`wanted_mark`](Self::wanted_mark) and [`wants_trial`](Self::wants_trial)).
     pub fn next_start(&mut self) -> Option<Start<'_, R>> {
-        if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
-            return None;
-        }
-        let (place, slot) = self.next_ready()?;
-        if !self.is_covered(slot) {
-            return None;
-        }
+        let (place, slot) = self.startable()?;
         self.ready.remove(place);
         self.pending.set_state(slot, State::Running);
         self.started(slot);
@@ -259,6 +253,21 @@ impl<R> Partition<R> {
             waited_since: pending.since,
             record: &pending.record,
         })
+    }
+
+    /// Whether [`next_start`](Self::next_start) has an attempt: for a caller that needs more for it
+    /// than the partition asks for.
+    pub fn may_start(&mut self) -> bool {
+        self.startable().is_some()
+    }
+
+    /// The record to start next, and where it is among those that are ready.
+    fn startable(&mut self) -> Option<(usize, u32)> {
+        if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
+            return None;
+        }
+        let next = self.next_ready()?;
+        self.is_covered(next.1).then_some(next)
     }
 
     /// The next record to write to the retry or dead-letter topic; the caller answers with

@@ -2,6 +2,9 @@
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
+#[path = "virtual_time/max_in_flight.rs"]
+mod max_in_flight;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,8 @@
+//! Trials that others could keep from ending: the whole process waits for them.
+//!
 //! A suspect that blocks its thread: its partition's owner has to stay awake, or neither its name
-//! nor its trial, which the whole process waits for, would ever be given back.
+//! nor its trial would ever be given back. A suspect beside attempts that hang in all places of
+//! `max_in_flight`: it is tried all the same.
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -34,8 +37,79 @@ fn crashed() -> String {
     commit_map::encode(Position::new(0), [], &evidence, MAX_METADATA_BYTES).text
 }
 
+/// Trials are the process's.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Commits for the partition what a crash left.
+fn commit_a_crash(broker: &EmbeddedBroker, partition: i32) {
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "group")
+        .create()
+        .unwrap();
+    let mut left = TopicPartitionList::new();
+    let mut element = left.add_partition("tasks", partition);
+    element.set_offset(rdkafka::Offset::Offset(0)).unwrap();
+    element.set_metadata(crashed());
+    client.commit(&left, CommitMode::Sync).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_suspect_is_tried_although_attempts_that_hang_have_all_places() {
+    let _alone = ALONE.lock().await;
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 2).unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
+    for partition in [0, 1] {
+        let task = NewTask::json(&partition).unwrap().partition(partition);
+        assert!(producer.enqueue(task).await.is_ok());
+    }
+    commit_a_crash(&broker, 1);
+    let (hangs, tried) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let subscription = {
+        let (hangs, tried) = (hangs.clone(), tried.clone());
+        Subscription::builder("group", "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .max_in_flight(1)
+            .start(Json, move |task: Task<u32>| {
+                let (hangs, tried) = (hangs.clone(), tried.clone());
+                async move {
+                    if task.partition() == 1 {
+                        tried.store(true, Ordering::SeqCst);
+                        return Ok::<(), TaskError>(());
+                    }
+                    hangs.store(true, Ordering::SeqCst);
+                    std::future::pending().await
+                }
+            })
+            .await
+            .unwrap()
+    };
+    let handle = subscription.handle();
+    // Before the assignment: so the other record is there first.
+    handle.pause();
+    eventually("both are assigned", || {
+        handle.pause_partition("tasks", 1).is_ok() && subscription.status().partitions.len() == 2
+    })
+    .await;
+    handle.resume();
+    eventually("the place is taken for good", || {
+        hangs.load(Ordering::SeqCst)
+    })
+    .await;
+    handle.resume_partition("tasks", 1).unwrap();
+    eventually("the suspect is tried", || tried.load(Ordering::SeqCst)).await;
+    subscription.shutdown_within(Duration::ZERO).await.unwrap();
+    producer.close(Duration::from_secs(10)).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn while_a_suspect_blocks_its_thread_its_owner_reports_and_no_other_subscription_starts() {
+    let _alone = ALONE.lock().await;
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 1).unwrap();
     broker.create_topic("others", 1).unwrap();
@@ -47,16 +121,7 @@ async fn while_a_suspect_blocks_its_thread_its_owner_reports_and_no_other_subscr
             .await
             .is_ok()
     );
-    let client: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", broker.bootstrap_servers())
-        .set("group.id", "group")
-        .create()
-        .unwrap();
-    let mut left = TopicPartitionList::new();
-    let mut element = left.add_partition("tasks", 0);
-    element.set_offset(rdkafka::Offset::Offset(0)).unwrap();
-    element.set_metadata(crashed());
-    client.commit(&left, CommitMode::Sync).unwrap();
+    commit_a_crash(&broker, 0);
 
     let (release, released) = mpsc::channel::<()>();
     let (blocks, released) = (

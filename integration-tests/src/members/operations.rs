@@ -60,6 +60,8 @@ pub async fn run() {
         .bootstrap_servers(servers)
         .startup_timeout(Duration::from_secs(60))
         .concurrency(16)
+        // Above what the partitions may run: its figures are there to be read.
+        .max_in_flight(1_000)
         .commit_interval(Duration::from_millis(500))
         .drain_timeout(Duration::from_secs(2))
         .retry(Retry::in_place(3).backoff(Backoff::exponential(

@@ -54,6 +54,7 @@ impl Run {
 
     fn outcome(&self) -> Outcome {
         audit(
+            &Names::new("notifier", "events"),
             &self.plan,
             &self.written,
             &self.journal.of_run(self.plan.run()),
@@ -82,10 +83,10 @@ impl Run {
 fn dead_letter(plan: &Plan, index: usize, reason: &str) -> DeadLetter {
     let headers: Headers = [
         (EVENT_HEADER, format!("{}/{index}", plan.run())),
-        ("keylane-origin-topic", EVENTS.into()),
+        ("keylane-origin-topic", "events".into()),
         ("keylane-origin-partition", "2".into()),
         ("keylane-origin-offset", index.to_string()),
-        ("keylane-group", GROUP.into()),
+        ("keylane-group", "notifier".into()),
         ("keylane-attempts", (1 + RETRIES).to_string()),
         ("keylane-first-failure", "2026-11-21T04:20:43.017Z".into()),
         ("keylane-last-failure", "2026-11-21T04:20:44.017Z".into()),

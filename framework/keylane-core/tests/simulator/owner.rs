@@ -226,7 +226,9 @@ impl Owner {
         {
             self.partition.mark_confirmed(mark);
         }
+        let may_start = self.partition.may_start();
         let Some(start) = self.partition.next_start() else {
+            ensure!(!may_start, "something may start and does not");
             let may = !self.paused
                 && !self.draining
                 && !self.stopped
@@ -240,7 +242,7 @@ impl Owner {
         let offset = start.offset.get();
         let (ticket, attempt) = (start.ticket, start.attempt);
         ensure!(
-            !self.paused && !self.draining && !self.stopped,
+            may_start && !self.paused && !self.draining && !self.stopped,
             "{offset} starts although nothing may"
         );
         ensure!(

@@ -1,8 +1,9 @@
-//! Bounds on what is held in memory.
+//! Bounds on what is held in memory, and on what runs.
 
 use serde::{Deserialize, Serialize};
 
-/// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
+/// How much may be delivered and not yet settled before keylane pauses a partition, and how much may
+/// run (guarantee G6).
 ///
 /// Records that have been read when a limit is crossed are still accepted, so a limit can be
 /// exceeded by up to 1,000 records.
@@ -34,6 +35,12 @@ pub struct Limits {
     /// Offsets settled ahead of the oldest unsettled one, per partition, at which fetching pauses
     /// (default 100,000).
     pub settled_ahead: usize,
+    /// Attempts in flight over all partitions of the subscription (default: no limit but
+    /// `concurrency` in each partition).
+    ///
+    /// A partition whose records could start waits for its turn. A back-off, a record that is not
+    /// due or parked, and writes to the retry and dead-letter topics occupy no place.
+    pub max_in_flight: Option<usize>,
 }
 
 impl Default for Limits {
@@ -43,6 +50,7 @@ impl Default for Limits {
             resume_at_records: 7_000,
             pending_bytes: 64 * 1024 * 1024,
             settled_ahead: 100_000,
+            max_in_flight: None,
         }
     }
 }
@@ -80,6 +88,15 @@ impl Limits {
     pub const fn settled_ahead(self, settled_ahead: usize) -> Self {
         Self {
             settled_ahead,
+            ..self
+        }
+    }
+
+    /// Sets [`max_in_flight`](Self#structfield.max_in_flight).
+    #[must_use]
+    pub const fn max_in_flight(self, attempts: usize) -> Self {
+        Self {
+            max_in_flight: Some(attempts),
             ..self
         }
     }

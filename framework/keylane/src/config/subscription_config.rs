@@ -70,8 +70,9 @@ pub struct SubscriptionConfig {
     pub fetch_linger: Option<Duration>,
     /// Attempts in flight per partition (default 32).
     ///
-    /// A higher number puts more load on what the processor calls. Records of one key never overlap
-    /// at any number.
+    /// A higher number puts more load on what the processor calls, times the number of partitions:
+    /// [`Limits::max_in_flight`] is the limit over all of them. Records of one key never overlap at
+    /// any number.
     #[serde(default = "defaults::concurrency")]
     pub concurrency: usize,
     /// Bounds on what is held in memory.

@@ -124,6 +124,9 @@ impl SubscriptionConfig {
         )?;
         in_range("limits.pending_bytes", limits.pending_bytes, 1_024, 1 << 40)?;
         in_range("limits.settled_ahead", limits.settled_ahead, 1, 100_000_000)?;
+        if let Some(attempts) = limits.max_in_flight {
+            in_range("limits.max_in_flight", attempts, 1, 10_000_000)?;
+        }
         if limits.resume_at_records >= limits.pause_at_records {
             return Err(ConfigError::new(
                 "limits.resume_at_records",
@@ -377,6 +380,10 @@ mod tests {
         );
         assert_eq!(refused(|c| c.concurrency = 0), "concurrency");
         assert_eq!(refused(|c| c.concurrency = 50_000), "concurrency");
+        assert_eq!(
+            refused(|c| c.limits.max_in_flight = Some(0)),
+            "limits.max_in_flight"
+        );
         assert_eq!(
             refused(|c| c.limits.pause_at_records = 0),
             "limits.pause_at_records"

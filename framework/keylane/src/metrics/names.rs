@@ -169,6 +169,11 @@ metrics! {
     PENDING_BYTES = "keylane_pending_bytes": Gauge, Bytes, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts that run now.
     RUNNING_ATTEMPTS = "keylane_running_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Attempts of all partitions that run now, where `limits.max_in_flight` limits them; those of
+    /// partitions that were given up count until they end. Absent without the limit.
+    IN_FLIGHT = "keylane_in_flight_attempts": Gauge, Count, [SUBSCRIPTION];
+    /// The limit of it: `limits.max_in_flight`. Absent without one.
+    MAX_IN_FLIGHT = "keylane_max_in_flight_attempts": Gauge, Count, [SUBSCRIPTION];
     /// Records that wait for a delay or a due time, by what they wait for.
     WAITING_FOR_RETRY = "keylane_waiting_for_retry_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, RetryTier::LABEL];
     /// Records held unsettled by policy, without a worker, until an operator acts.

@@ -14,7 +14,7 @@ use super::series::{
     CounterSeries, Each, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Series,
 };
 use super::table::{Show, series};
-use crate::status::{OutageKind, State};
+use crate::status::{InFlight, OutageKind, State};
 use crate::support::lock;
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is
@@ -42,6 +42,8 @@ series! {
         state: Each<State, GaugeSeries> = SUBSCRIPTION_STATE,
         outage: Each<OutageKind, GaugeSeries> = OUTAGE,
         held_records: GaugeSeries = HELD_RECORDS,
+        in_flight: KnownGaugeSeries = IN_FLIGHT,
+        max_in_flight: KnownGaugeSeries = MAX_IN_FLIGHT,
         dead_letter_topic: KnownGaugeSeries = DEAD_LETTER_TOPIC,
     }
 }
@@ -101,6 +103,15 @@ impl SubscriptionMetrics {
 
     pub(crate) fn set_held_records(&self, held: usize) {
         self.write().held_records.set(held as f64);
+    }
+
+    /// `None` without a limit.
+    pub(crate) fn set_in_flight(&self, in_flight: Option<InFlight>) {
+        let mut series = self.write();
+        series.in_flight.set(in_flight.map(|it| it.attempts as f64));
+        series
+            .max_in_flight
+            .set(in_flight.map(|it| it.limit as f64));
     }
 
     /// `None` while it is unknown.

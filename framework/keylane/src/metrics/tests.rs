@@ -11,7 +11,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use super::labels::LabelValue;
 use super::names::{ALL, MetricDef, MetricKind};
 use super::*;
-use crate::status::{Oldest, OwnerFigures, PartitionStatus, State};
+use crate::status::{InFlight, Oldest, OwnerFigures, PartitionStatus, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,6 +87,7 @@ impl Handles {
         subscription.set_state(State::Running);
         subscription.set_outages(|_| true);
         subscription.set_held_records(1);
+        subscription.set_in_flight(Some(InFlight::new(1, 1)));
         subscription.set_dead_letter_topic_records(Some(1));
         poll.set_last_poll(SECOND);
         each(|section| poll.section(section, SECOND));

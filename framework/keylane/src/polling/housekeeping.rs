@@ -100,6 +100,7 @@ impl PollLoop {
         let (ongoing, held) = control.outages.report(control.name());
         metrics.set_outages(|kind| ongoing.contains(&kind));
         metrics.set_held_records(held);
+        metrics.set_in_flight(control.in_flight());
         self.housekeeping.recorder.look(control.name());
         control
             .given_up

@@ -19,6 +19,7 @@ mod open;
 mod owned;
 mod owner;
 mod pending_record;
+mod place_request;
 mod progress;
 mod report;
 mod settling;

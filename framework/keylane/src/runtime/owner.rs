@@ -16,6 +16,7 @@ use super::epoch::EpochStart;
 use super::foreign::Foreign;
 use super::inbox::{Finished, Mail};
 use super::owned::OwnedPartition;
+use super::place_request::PlaceRequest;
 use super::report::{Figures, KeyCounts, outcome_of_dropped, watch};
 use super::settling::Settling;
 use super::shared::Runtime;
@@ -23,7 +24,7 @@ use super::writes::{Writes, settle_written};
 use crate::metrics::UnreadableMetadata;
 use crate::processing::{EpochGuard, Source};
 use crate::record::Record;
-use crate::status::OwnerFigures;
+use crate::status::{OwnerFigures, Place};
 use crate::support::clock;
 
 /// After this many attempts in a row an owner lets the others of its thread run.
@@ -48,6 +49,7 @@ pub(super) struct Owner {
     writes: Writes,
     commit_points: CommitPoints,
     crash_care: CrashCare,
+    place_request: PlaceRequest,
     foreign: Foreign,
     figures: Figures,
     key_counts: KeyCounts,
@@ -116,6 +118,7 @@ impl Owner {
             writes: Writes::new(start.membership),
             commit_points: CommitPoints::new(&owned),
             crash_care: CrashCare::new(owned.core.is_careful()),
+            place_request: PlaceRequest::default(),
             foreign,
             figures: Figures::default(),
             key_counts: KeyCounts::default(),
@@ -129,7 +132,7 @@ impl Owner {
         &mut self,
         begin: impl Fn(Call) -> F,
     ) {
-        let mut place = FirstPoll::new();
+        let mut first_poll = FirstPoll::new();
         loop {
             #[cfg(test)]
             crate::support::panics::planted::step("owner", &self.owned.source.topic);
@@ -139,8 +142,15 @@ impl Owner {
             self.owned.core.tick(now);
             watch(&mut self.owned, &self.attempts, now);
             self.look_after_permit();
-            let more = (self.may_start() && self.start_ready(&mut place, &begin))
-                || !self.mail.records.is_empty();
+            let ready = if self.may_start() {
+                self.start_ready(&mut first_poll, &begin)
+            } else {
+                Ready::Nothing
+            };
+            if ready != Ready::NoPlace {
+                self.place_request.let_go();
+            }
+            let more = ready == Ready::More || !self.mail.records.is_empty();
             self.look_after_permit();
             self.crash_care.report(&mut self.owned);
             self.writes.send_ready(&mut self.owned);
@@ -274,27 +284,37 @@ impl Owner {
         self.crash_care.may_start(&self.owned)
     }
 
-    /// Starts what may start; `true` if there may be more.
+    /// Starts what may start.
     fn start_ready<F: Future<Output = AttemptOutcome> + Send + 'static>(
         &mut self,
-        place: &mut FirstPoll<F>,
+        first_poll: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
-    ) -> bool {
+    ) -> Ready {
         let pass_began = clock::now();
         // A pass lasts a millisecond or so: one reading of the time of day is enough.
         let wall_millis = clock::unix_millis();
         let mut at = pass_began;
+        // What ends at its first poll leaves it to the next one.
+        let mut place = None;
         for _ in 0..ATTEMPTS_PER_PASS {
             let owned = &mut self.owned;
             if owned.inbox.is_ended() {
-                return true;
+                return Ready::More;
             }
             // At each start: the process may stand still in the middle of a pass too.
             if !owned.runtime.lease.allows(at) {
-                return false;
+                return Ready::Nothing;
             }
+            let free = match place.take() {
+                Some(place) => place,
+                None => match self.take_place() {
+                    Ok(place) => place,
+                    Err(ready) => return ready,
+                },
+            };
+            let owned = &mut self.owned;
             let Some(start) = owned.core.next_start() else {
-                return false;
+                return Ready::Nothing;
             };
             let ticket = start.ticket;
             let call = Call {
@@ -323,32 +343,48 @@ impl Owner {
             if owned.core.is_careful() || self.attempts.spawns() {
                 let fresh = Pending::fresh(begin(call));
                 self.attempts
-                    .spawn(owned, fresh, PolledIn::Task, ticket, at);
+                    .spawn(owned, fresh, PolledIn::Task, ticket, at, free);
                 at = clock::now();
             } else {
-                at = self.start_in_place(place, begin, call, ticket, at);
+                (at, place) = self.start_in_place(first_poll, begin, call, ticket, at, free);
             }
             if at - pass_began > TIME_PER_PASS {
-                return true;
+                return Ready::More;
             }
         }
-        true
+        Ready::More
     }
 
-    /// Polls an attempt here; most end at that. Returns when it was polled.
+    /// A place for the next attempt, if there is one to start.
+    fn take_place(&mut self) -> Result<Place, Ready> {
+        let Some(places) = &self.owned.runtime.control.places else {
+            return Ok(Place::UNLIMITED);
+        };
+        if !self.owned.core.may_start() {
+            return Err(Ready::Nothing);
+        }
+        // A trial keeps the whole process waiting, and attempts that hang may have all places.
+        if self.crash_care.is_trial() {
+            return Ok(places.try_take().unwrap_or(Place::UNLIMITED));
+        }
+        self.place_request.take(places).ok_or(Ready::NoPlace)
+    }
+
+    /// Polls an attempt here; most end at that, and leave their place. Returns when it was polled.
     fn start_in_place<F: Future<Output = AttemptOutcome> + Send + 'static>(
         &mut self,
-        place: &mut FirstPoll<F>,
+        first_poll: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
         call: Call,
         ticket: Ticket,
         started: Instant,
-    ) -> Instant {
+        place: Place,
+    ) -> (Instant, Option<Place>) {
         let owned = &self.owned;
         owned
             .progress
             .set_polled(call.record.offset(), call.attempt);
-        let polled = place.poll(begin(call));
+        let polled = first_poll.poll(begin(call));
         owned.progress.clear_polled();
         let end = clock::now();
         let elapsed = end - started;
@@ -357,16 +393,18 @@ impl Owner {
             Ok(outcome) => {
                 let now = owned.runtime.moment(end);
                 self.attempt_ended(ticket, outcome, elapsed, now);
+                (end, Some(place))
             }
-            Err(pending) => self
-                .attempts
-                .spawn(owned, pending, PolledIn::Owner, ticket, started),
+            Err(pending) => {
+                self.attempts
+                    .spawn(owned, pending, PolledIn::Owner, ticket, started, place);
+                (end, None)
+            }
         }
-        end
     }
 
-    /// Waits for mail, the next back-off or due time, or the next commit point, whichever comes
-    /// first.
+    /// Waits for mail, a place, the next back-off or due time, or the next commit point, whichever
+    /// comes first.
     async fn wait(&mut self) {
         let owned = &self.owned;
         let next_point = self.commit_points.due_at(owned);
@@ -385,8 +423,14 @@ impl Owner {
             .flatten()
             .fold(next_look, Instant::min);
         let began = clock::now();
+        let woken = async {
+            tokio::select! {
+                () = owned.inbox.wait() => {}
+                () = self.place_request.granted() => {}
+            }
+        };
         // Either way the loop looks at everything again.
-        let _ = tokio::time::timeout_at(deadline.into(), owned.inbox.wait()).await;
+        let _ = tokio::time::timeout_at(deadline.into(), woken).await;
         if self.owned.core.pending() == 0 {
             self.owned.metrics.starved(clock::elapsed(began));
         }
@@ -403,7 +447,9 @@ impl Owner {
         if owned.core.has_news() {
             owned.core.report_to_guard(&mut owned.runtime.guard(), now);
         }
-        self.figures.publish(owned, self.mail.records.front(), now);
+        let waits = self.place_request.is_waiting();
+        self.figures
+            .publish(owned, self.mail.records.front(), waits, now);
         // After the figures: a reader of the pause also reads what this pass left running.
         owned.progress.set_pause(self.mail.orders.pause);
         self.key_counts.publish(owned, now);
@@ -425,6 +471,17 @@ impl Owner {
         }
         owned.progress.drained.store(drained, Ordering::Relaxed);
     }
+}
+
+/// What a look at the records that are ready has found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    /// Nothing that may start.
+    Nothing,
+    /// There may be more, in the next pass.
+    More,
+    /// One that could start but for a place.
+    NoPlace,
 }
 
 /// The time between two wall-clock times; 0 where the second is not later.

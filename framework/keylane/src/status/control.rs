@@ -13,6 +13,7 @@ use super::error::SubscriptionError;
 use super::given_up::GivenUpLog;
 use super::hot_keys::HotKeys;
 use super::outage::OutageWatch;
+use super::places::{InFlight, Places};
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
 use crate::support::lock::lock;
@@ -39,6 +40,8 @@ pub(crate) struct Control {
     group: String,
     name: String,
     pub(crate) outages: Arc<OutageWatch>,
+    /// Present where the attempts of all partitions together are limited.
+    pub(crate) places: Option<Places>,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -69,6 +72,7 @@ impl Control {
             group: String::new(),
             name: String::new(),
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),
+            places: None,
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -94,6 +98,12 @@ impl Control {
 
     pub(crate) fn guarded_by(mut self, guard: OutageGuard) -> Self {
         self.outages = Arc::new(OutageWatch::new(guard));
+        self
+    }
+
+    /// Limits the attempts of all partitions together.
+    pub(crate) fn limited_to(mut self, max_in_flight: Option<usize>) -> Self {
+        self.places = max_in_flight.map(Places::new);
         self
     }
 
@@ -268,6 +278,10 @@ impl Control {
         all.sorted()
     }
 
+    pub(crate) fn in_flight(&self) -> Option<InFlight> {
+        self.places.as_ref().map(Places::in_flight)
+    }
+
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self
             .partitions
@@ -285,6 +299,7 @@ impl Control {
             assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
             outage: self.outages.status(takes_in_no_more),
+            in_flight: self.in_flight(),
             trouble: troubles.first().cloned(),
             troubles,
             partitions,

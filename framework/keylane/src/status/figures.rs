@@ -21,6 +21,8 @@ pub(crate) struct OwnerFigures {
     pub(crate) oldest_timestamp_millis: Option<i64>,
     /// The same of the oldest one that nothing but time holds up, as of the last survey.
     pub(crate) workable_timestamp_millis: Option<i64>,
+    /// A record could start, but for the limit of the subscription.
+    pub(crate) waits_for_place: bool,
 }
 
 /// The unsettled record that the commit waits for.

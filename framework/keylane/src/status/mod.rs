@@ -12,12 +12,14 @@ mod hot_keys;
 mod json;
 mod lease;
 mod outage;
+mod places;
 mod snapshot;
 mod troubles;
 
 pub(crate) use error::SubscriptionError;
 pub use hot_keys::{HotKey, HotKeys};
 pub use outage::{OngoingOutage, OutageKind, OutageStatus};
+pub use places::InFlight;
 pub use snapshot::{
     OldestRecord, PartitionStatus, PausedBy, Position, RecordState, RetryTier, Snapshot, State,
     SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
@@ -27,3 +29,4 @@ pub(crate) use control::Control;
 pub(crate) use figures::{Oldest, OwnerFigures};
 pub(crate) use lease::SharedLease;
 pub(crate) use outage::OutageWatch;
+pub(crate) use places::{Place, Places};

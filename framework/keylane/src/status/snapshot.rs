@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::json;
 use super::outage::OutageStatus;
+use super::places::InFlight;
 use crate::record::KeyHash;
 
 /// The state of a subscription.
@@ -102,6 +103,8 @@ pub struct SubscriptionStatus {
     /// The outages that this member suspects now, and what is held because of them; `None` without
     /// any.
     pub outage: Option<OutageStatus>,
+    /// The attempts in flight over all partitions; `None` without `limits.max_in_flight`.
+    pub in_flight: Option<InFlight>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -128,6 +131,7 @@ impl SubscriptionStatus {
             trouble: None,
             troubles: Vec::new(),
             outage: None,
+            in_flight: None,
             partitions: Vec::new(),
         }
     }
@@ -308,6 +312,9 @@ pub struct PartitionStatus {
     /// Whether a pause by the user, of the partition or of the subscription, is in force. Then no
     /// attempt starts, and [`running`](Snapshot::running) counts those that may still finish.
     pub paused_by_user: bool,
+    /// Whether a record could start but for `limits.max_in_flight`: all places of the subscription
+    /// are taken, and the partition waits for its turn.
+    pub waits_for_place: bool,
     /// The offset of the latest record that was read and delivered; `None` before the first one.
     pub delivered_offset: Option<i64>,
     /// Records behind the known end of the log: the end offset minus the watermark. It is 0 where
@@ -357,6 +364,7 @@ impl PartitionStatus {
             paused: false,
             paused_by: None,
             paused_by_user: false,
+            waits_for_place: false,
             delivered_offset: None,
             lag_records: None,
             lag_age: None,

@@ -151,13 +151,27 @@ impl SubscriptionBuilder {
     /// ```
     /// use keylane::Subscription;
     ///
-    /// // A pool of 20 connections, a topic of 4 partitions.
-    /// let builder =
-    ///     Subscription::builder("parking-notifier", "parking-events").concurrency(20 / 4);
+    /// let builder = Subscription::builder("parking-notifier", "parking-events").concurrency(8);
     /// # let _ = builder;
     /// ```
     pub fn concurrency(mut self, attempts: usize) -> Self {
         self.config.concurrency = attempts;
+        self
+    }
+
+    /// Attempts in flight over all partitions: see
+    /// [`Limits::max_in_flight`](Limits#structfield.max_in_flight).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// // A pool of 20 connections, whatever the number of partitions.
+    /// let builder = Subscription::builder("parking-notifier", "parking-events").max_in_flight(20);
+    /// assert_eq!(builder.config().limits.max_in_flight, Some(20));
+    /// ```
+    pub fn max_in_flight(mut self, attempts: usize) -> Self {
+        self.config.limits.max_in_flight = Some(attempts);
         self
     }
 

@@ -38,7 +38,8 @@ where
     let control = Control::new(config.shutdown_timeout)
         .of_group(&config.group)
         .named(config.label())
-        .guarded_by(config.outage_guard());
+        .guarded_by(config.outage_guard())
+        .limited_to(config.limits.max_in_flight);
     let control = Arc::new(control);
     let name = SeriesName::claim(config.label());
     let metrics = Arc::new(SubscriptionMetrics::new(name.get()));

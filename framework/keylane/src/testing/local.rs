@@ -82,7 +82,8 @@ impl LocalSubscription {
             Control::new(config.shutdown_timeout)
                 .of_group(&config.group)
                 .named(config.label())
-                .guarded_by(config.outage_guard()),
+                .guarded_by(config.outage_guard())
+                .limited_to(config.limits.max_in_flight),
         );
         let work = Arc::new(Work {
             decoder,

@@ -15,6 +15,7 @@ mod end_to_end;
 mod fetch_errors;
 mod foreign_retries;
 mod hot_keys;
+mod max_in_flight;
 mod outages;
 mod pause;
 mod rebalance;

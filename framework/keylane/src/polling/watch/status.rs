@@ -95,6 +95,7 @@ fn status(
         paused: assigned.fetch_paused,
         paused_by: paused_by(assigned, common, &figures),
         paused_by_user,
+        waits_for_place: figures.waits_for_place,
         delivered_offset: assigned.log.next().map(|next| next.get() - 1),
         lag_records,
         lag_age,

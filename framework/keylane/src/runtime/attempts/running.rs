@@ -9,8 +9,9 @@ use tokio::task::AbortHandle;
 use super::first_poll::Pending;
 use super::outcome::AttemptOutcome;
 use super::spawn_policy::SpawnPolicy;
-use super::spawned::{PolledIn, run_spawned};
+use super::spawned::{PolledIn, Report, run_spawned};
 use crate::runtime::owned::OwnedPartition;
+use crate::status::Place;
 
 /// What an owner keeps of its attempts.
 #[derive(Default)]
@@ -39,18 +40,12 @@ impl Attempts {
         polled_in: PolledIn,
         ticket: Ticket,
         started: Instant,
+        place: Place,
     ) {
         let timeout = owned.runtime.attempt_timeout;
         let guard = owned.source.life.enter();
-        let task = tokio::spawn(run_spawned(
-            attempt,
-            polled_in,
-            ticket,
-            started,
-            timeout,
-            owned.inbox.clone(),
-            guard,
-        ));
+        let report = Report::new(owned.inbox.clone(), ticket, started, polled_in);
+        let task = tokio::spawn(run_spawned(attempt, place, report, guard, timeout));
         let slot = ticket.slot() as usize;
         if self.tasks.len() <= slot {
             self.tasks.resize_with(slot + 1, || None);

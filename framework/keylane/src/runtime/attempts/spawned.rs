@@ -12,6 +12,7 @@ use super::first_poll::Pending;
 use super::outcome::AttemptOutcome;
 use crate::processing::EpochGuard;
 use crate::runtime::inbox::{Finished, Inbox};
+use crate::status::Place;
 use crate::support::clock;
 
 /// Where an attempt got its first poll.
@@ -28,23 +29,14 @@ pub(crate) enum PolledIn {
 /// processor's future is dropped.
 pub(crate) fn run_spawned<F: Future<Output = AttemptOutcome>>(
     attempt: Pending<F>,
-    polled_in: PolledIn,
-    ticket: Ticket,
-    started: Instant,
-    timeout: Duration,
-    inbox: Arc<Inbox>,
+    place: Place,
+    report: Report,
     guard: EpochGuard,
+    timeout: Duration,
 ) -> impl Future<Output = ()> {
-    let busy = (polled_in == PolledIn::Task).then_some(Duration::ZERO);
-    let report = Report {
-        inbox,
-        ticket,
-        started,
-        busy,
-        outcome: None,
-    };
     let mut held = Spawned {
         attempt,
+        _place: place,
         report,
         _guard: guard,
     };
@@ -52,7 +44,7 @@ pub(crate) fn run_spawned<F: Future<Output = AttemptOutcome>>(
         let Spawned {
             attempt, report, ..
         } = &mut held;
-        let deadline = tokio::time::Instant::from_std(started) + timeout;
+        let deadline = tokio::time::Instant::from_std(report.started) + timeout;
         let timed = tokio::time::timeout_at(
             deadline,
             Timed {
@@ -70,19 +62,39 @@ pub(crate) fn run_spawned<F: Future<Output = AttemptOutcome>>(
     }
 }
 
-/// Dropped in this order, whether it was polled or not: what is reported has ended.
+/// Dropped in this order, whether it was polled or not: what is reported has ended, and has given
+/// its place back.
 struct Spawned<F> {
     attempt: Pending<F>,
+    _place: Place,
     report: Report,
     _guard: EpochGuard,
 }
 
-struct Report {
+/// Tells the inbox, when it is dropped.
+pub(crate) struct Report {
     inbox: Arc<Inbox>,
     ticket: Ticket,
     started: Instant,
     busy: Option<Duration>,
     outcome: Option<AttemptOutcome>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        ticket: Ticket,
+        started: Instant,
+        polled_in: PolledIn,
+    ) -> Self {
+        Self {
+            inbox,
+            ticket,
+            started,
+            busy: (polled_in == PolledIn::Task).then_some(Duration::ZERO),
+            outcome: None,
+        }
+    }
 }
 
 impl Drop for Report {
@@ -125,23 +137,25 @@ mod tests {
 
     use super::*;
     use crate::runtime::inbox::Mail;
+    use crate::status::Places;
 
     #[tokio::test]
-    async fn an_attempt_that_is_dropped_before_its_first_poll_is_reported_all_the_same() {
+    async fn an_attempt_that_is_dropped_before_its_first_poll_is_reported_and_gives_its_place_back()
+    {
         let ticket = a_ticket();
         let inbox = Arc::new(Inbox::new(0, false));
         let attempt = Pending::fresh(std::future::ready(AttemptOutcome::Done));
         let guard = inbox.life().enter();
-        let (started, timeout) = (Instant::now(), Duration::from_secs(60));
-        drop(run_spawned(
-            attempt,
-            PolledIn::Task,
-            ticket,
-            started,
-            timeout,
-            inbox.clone(),
-            guard,
-        ));
+        let report = Report::new(inbox.clone(), ticket, Instant::now(), PolledIn::Task);
+        let timeout = Duration::from_secs(60);
+        let (places, taken) = (Places::new(1), |places: &Places| {
+            places.in_flight().attempts
+        });
+        let place = places.try_take().unwrap();
+        let task = run_spawned(attempt, place, report, guard, timeout);
+        assert_eq!(taken(&places), 1);
+        drop(task);
+        assert_eq!(taken(&places), 0);
         let mut mail = Mail::default();
         inbox.take(&mut mail);
         assert!(matches!(

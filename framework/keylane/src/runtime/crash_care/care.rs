@@ -55,6 +55,11 @@ impl CrashCare {
         }
     }
 
+    /// Whether what starts is a suspect that is tried.
+    pub(crate) fn is_trial(&self) -> bool {
+        matches!(self.permit, Some(Permit::Trial { .. }))
+    }
+
     /// Whether anything may start beside what else runs in the process.
     pub(crate) fn may_start(&mut self, owned: &OwnedPartition) -> bool {
         let is_new = std::mem::take(&mut self.is_new);

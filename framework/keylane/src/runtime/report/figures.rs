@@ -42,9 +42,13 @@ impl Figures {
         &mut self,
         owned: &mut OwnedPartition,
         next: Option<&Record>,
+        waits_for_place: bool,
         now: Moment,
     ) {
-        let figures = self.take(&mut owned.core, next, &owned.runtime, now);
+        let figures = OwnerFigures {
+            waits_for_place,
+            ..self.take(&mut owned.core, next, &owned.runtime, now)
+        };
         owned.metrics.show(&figures);
         owned
             .progress
@@ -72,6 +76,7 @@ impl Figures {
                 .map_or(Duration::ZERO, |oldest| now.since(oldest.since)),
             oldest_timestamp_millis: oldest_record.and_then(Record::timestamp_millis),
             workable_timestamp_millis: self.workable_timestamp_millis,
+            waits_for_place: false,
         }
     }
 

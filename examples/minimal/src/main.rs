@@ -1,0 +1,58 @@
+//! A consumer in one file, with its test: `cargo run -p minimal -- HOST:PORT`.
+
+use keylane::{DeadLetter, Json, Subscription, Task, TaskError};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct ParkingEvent {
+    vehicle: String,
+    place: u32,
+}
+
+/// Events of one vehicle come in order; different vehicles do not wait for each other.
+async fn notify(task: Task<ParkingEvent>) -> Result<(), TaskError> {
+    let ParkingEvent { vehicle, place } = task.payload();
+    if vehicle.is_empty() {
+        return Err(TaskError::fatal("an event without a vehicle"));
+    }
+    // In place of your HTTP call. With `?`, any error is retried: for 15 minutes unless set.
+    let place = u8::try_from(*place)?;
+    println!("{vehicle} is at place {place}");
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().init();
+    let brokers = std::env::args().nth(1);
+    let subscription = Subscription::builder("parking-notifier", "parking-events")
+        .bootstrap_servers(brokers.unwrap_or("localhost:9092".into()))
+        .dead_letter(DeadLetter::topic("parking-events-dlq"))
+        .start(Json, notify)
+        .await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(subscription.run_until(terminate.recv()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use keylane::NewTask;
+    use keylane_testkit::{Outcome, TestSubscription};
+
+    use super::*;
+
+    /// In virtual time: a quarter of an hour takes some milliseconds.
+    #[tokio::test]
+    async fn an_event_is_done_or_refused_or_retried() {
+        let outcome = async |vehicle: &str, place| {
+            let vehicle = vehicle.to_owned();
+            let task = NewTask::json(&ParkingEvent { vehicle, place }).unwrap();
+            TestSubscription::new(Json, notify).run(task).await
+        };
+        assert_eq!(outcome("B-KL 42", 7).await, Outcome::Done { attempts: 1 });
+        let refused = outcome("", 7).await;
+        assert_eq!(refused, Outcome::DeadLettered { attempts: 1 });
+        let retried = outcome("B-KL 42", 700).await;
+        assert!(matches!(retried, Outcome::DeadLettered { attempts: 50.. }));
+    }
+}
