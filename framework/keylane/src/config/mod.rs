@@ -27,7 +27,9 @@ pub use legacy_tasks::LegacyTasks;
 pub use limits::Limits;
 pub use outage::Outage;
 pub(crate) use retry::Retry;
-pub use retry::{Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, RetryTopic};
+pub use retry::{
+    Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, RetryTopic, SpringHeaders,
+};
 pub use spans::{KeyInSpans, Tracing};
 pub use subscription_config::Reading;
 pub(crate) use subscription_config::SubscriptionConfig;

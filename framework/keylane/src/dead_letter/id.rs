@@ -72,7 +72,7 @@ impl FailedRecordId {
 /// `None` where keylane never wrote one; else that of the last retry, of whichever program.
 fn round(headers: &Headers) -> Option<u32> {
     number::<u32>(headers, names::RETRY_ROUND)?;
-    Some(read_retry_state(headers, last_metadata(headers).as_ref()).round)
+    Some(read_retry_state(headers, last_metadata(headers).as_ref(), None).round)
 }
 
 /// The form for logs, without the timestamp.

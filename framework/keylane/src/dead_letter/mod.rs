@@ -14,6 +14,7 @@ mod intake;
 mod names;
 mod provenance;
 mod retry_headers;
+mod spring;
 
 pub(crate) use bounded_text::{ErrorText, bounded_text};
 pub(crate) use headers::{FailureHistory, Writer, dead_letter_headers, group_as_written};

@@ -23,6 +23,10 @@ pub(super) const RETRIED_FOR: &str = "keylane-retried-for";
 /// Decaton's header; not ours to remove unless we wrote it.
 pub(super) use crate::record::TASK_METADATA as DECATON_METADATA;
 
+/// Spring Kafka's headers; never ours to remove.
+pub(super) const SPRING_NEXT_ATTEMPT: &str = "retry_topic-attempts";
+pub(super) const SPRING_DUE: &str = "retry_topic-backoff-timestamp";
+
 /// Every header that is keylane's alone.
 pub(super) const OURS: [&str; 17] = [
     ORIGIN_TOPIC,

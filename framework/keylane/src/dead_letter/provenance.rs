@@ -77,7 +77,7 @@ mod tests {
         let metadata = headers
             .last("dt_meta")
             .and_then(|bytes| TaskMetadata::decode(bytes).ok());
-        let state = read_retry_state(headers, metadata.as_ref());
+        let state = read_retry_state(headers, metadata.as_ref(), None);
         provenance(headers, state.requeued)
     }
 
