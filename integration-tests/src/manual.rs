@@ -20,6 +20,7 @@ pages! {
     RetriesAndDeadLetters = "docs/src/retries-and-dead-letters.md";
     LimitsAndBackPressure = "docs/src/limits-and-back-pressure.md";
     RebalancesAndShutdown = "docs/src/rebalances-and-shutdown.md";
+    MigratingFromDecaton = "docs/src/migrating-from-decaton.md";
     Security = "docs/src/security.md";
     Tracing = "docs/src/tracing.md";
     AdminApi = "docs/src/admin-api.md";

@@ -86,6 +86,7 @@ mod foreign;
 pub mod fuzzing;
 mod hot_keys;
 mod lanes;
+mod last_retry;
 mod lease;
 mod ledger;
 mod log_id;
@@ -120,6 +121,7 @@ pub use foreign::{
     QUESTION_PATIENCE, Ruling, Whose,
 };
 pub use hot_keys::{HALF_LIFE, HeavyKey, KeySketch, SKETCH_CAPACITY, SMALLEST_SHARE};
+pub use last_retry::{DecatonRetry, LastRetry, OwnRetry, SpringRetry};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, LeaderEpoch, Offset, Position};

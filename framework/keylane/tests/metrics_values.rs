@@ -499,7 +499,11 @@ async fn a_log_that_was_cut_below_the_committed_position_is_counted_once() {
     let deadline = std::time::Instant::now() + PATIENCE;
     // Those that are written before the query of the log lie below the cut.
     while settled() < 3.0 {
-        assert!(std::time::Instant::now() < deadline, "nothing is read");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "not all are read: {:?}",
+            subscription.status()
+        );
         write().await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

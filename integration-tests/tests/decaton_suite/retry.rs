@@ -11,9 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::config::{Backoff, Limits};
+use keylane::config::{Backoff, LegacyTasks, Limits};
 use keylane::error::DecodeError;
-use keylane::record::{Record, TaskMetadata};
+use keylane::record::Record;
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{Decode, Raw, Retry, Task, TaskError};
 use keylane_integration_tests::{
@@ -420,25 +420,13 @@ fn mixed(number: usize) -> NewRecord {
     }
 }
 
-/// What a migration from Decaton reads: the number, and the task's origin, where the value has
-/// them.
-struct OfDecaton;
+/// The number that is the task.
+struct Number;
 
-impl Decode<(usize, Option<String>)> for OfDecaton {
-    fn decode(&self, record: &Record) -> Result<(usize, Option<String>), DecodeError> {
-        let value = record.value_bytes().unwrap_or_default();
-        let (source, text) = match value.first() {
-            // No payload of this application begins so; the old format always does.
-            Some(0x0a) => {
-                let (metadata, text) = TaskMetadata::decode_legacy_request(&value)?;
-                (Some(metadata.source_application_id), text)
-            }
-            _ => (None, value),
-        };
-        let number = String::from_utf8_lossy(&text)
-            .parse()
-            .map_err(DecodeError::new)?;
-        Ok((number, source))
+impl Decode<usize> for Number {
+    fn decode(&self, record: &Record) -> Result<usize, DecodeError> {
+        let text = String::from_utf8_lossy(record.value().unwrap_or_default());
+        text.parse().map_err(DecodeError::new)
     }
 }
 
@@ -452,18 +440,15 @@ async fn formats_of_decaton_are_mixed() {
             ..retrying()
         },
         async |start: Start| {
-            let builder = start.builder.clone();
-            let processor = move |task: Task<(usize, Option<String>)>| {
-                let (number, source) = task.payload();
+            let builder = start.builder.clone().legacy_tasks(LegacyTasks::Read);
+            let processor = move |task: Task<usize>| {
+                let number = *task.payload();
                 let running = start.begins(&task, number.to_string());
-                let header = task
-                    .metadata()
-                    .map(|metadata| metadata.source_application_id.clone());
+                let source = task.metadata().map(|it| &*it.source_application_id);
                 let right = match number % 3 {
                     // A retry adds metadata to what had none.
-                    0 => source.is_none() && (header.is_none() || task.attempt() > 1),
-                    1 => source.is_none() && header.as_deref() == Some("app"),
-                    _ => source.as_deref() == Some("app"),
+                    0 => source.is_none() || (source == Some("") && task.attempt() > 1),
+                    _ => source == Some("app"),
                 };
                 let result = if right {
                     result_of(task.attempt())
@@ -477,7 +462,7 @@ async fn formats_of_decaton_are_mixed() {
                 });
                 async move { result }
             };
-            builder.start(OfDecaton, processor).await.unwrap()
+            builder.start(Number, processor).await.unwrap()
         },
     )
     .await;

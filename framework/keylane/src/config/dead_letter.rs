@@ -22,6 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[doc = include_str!("../dead_letter/headers.md")]
 ///
 /// [`ForeignRetries`]: crate::config::ForeignRetries
+/// [`LegacyTasks`]: crate::config::LegacyTasks
 ///
 /// # Examples
 /// ```

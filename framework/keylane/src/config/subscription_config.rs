@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Blocker, BootstrapServers, DeadLetter, HotKeySettings, KafkaSettings, Limits, Outage, Retry,
-    Tracing, Watchdog,
+    Blocker, BootstrapServers, DeadLetter, HotKeySettings, KafkaSettings, LegacyTasks, Limits,
+    Outage, Retry, Tracing, Watchdog,
 };
 
 /// The settings of a subscription: what
@@ -30,6 +30,7 @@ use super::{
 #[doc = include_str!("options.md")]
 ///
 /// [`SubscriptionBuilder`]: crate::subscription::SubscriptionBuilder
+/// [`LegacyTasks`]: crate::config::LegacyTasks
 /// [`Retry`]: crate::Retry
 /// [`ForeignRetries`]: crate::config::ForeignRetries
 /// [`Outage`]: crate::config::Outage
@@ -100,6 +101,9 @@ pub struct SubscriptionConfig {
     /// How records are taken out of the Kafka client (default in batches).
     #[serde(default)]
     pub reading: Reading,
+    /// Whether tasks may be in the format of Decaton's clients before version 9 (default no).
+    #[serde(default)]
+    pub legacy_tasks: LegacyTasks,
     /// What happens after a failed attempt.
     #[serde(default)]
     pub retry: Retry,
@@ -159,6 +163,7 @@ impl SubscriptionConfig {
             shutdown_timeout: defaults::shutdown_timeout(),
             startup_timeout: defaults::startup_timeout(),
             reading: Reading::default(),
+            legacy_tasks: LegacyTasks::default(),
             retry: Retry::default(),
             dead_letter: None,
             outage: Outage::default(),

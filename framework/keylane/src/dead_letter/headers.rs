@@ -4,6 +4,7 @@ use keylane_core::FailureHeaders;
 
 use super::bounded_text::{ErrorText, bounded_text};
 use super::names;
+use super::retry_headers::{last_metadata, wrote};
 use crate::Headers;
 use crate::config::NAME_LIMIT_BYTES;
 use crate::record::Origin;
@@ -55,20 +56,21 @@ pub(crate) fn dead_letter_headers(
     headers
 }
 
-/// The headers that the producer wrote: all but keylane's own, and but the `dt_meta` that an
-/// earlier retry appended.
+/// The headers of others: all but keylane's own, and but the `dt_meta` that keylane appended.
+///
+/// Where the last `dt_meta` is not keylane's, another program has requeued the record since, and has
+/// put it in the place of keylane's and of the producer's.
 pub(super) fn without_ours(original: &Headers) -> Headers {
-    // A retry appends exactly one `dt_meta` after the producer's own, so the last one is ours if
-    // the record was retried.
-    let ours_at = match original.last(names::RETRY_ROUND) {
-        Some(_) => original
-            .iter()
-            .enumerate()
-            .filter(|(_, (name, _))| *name == names::DECATON_METADATA)
-            .last(),
-        None => None,
-    }
-    .map(|(at, _)| at);
+    let ours_at = last_metadata(original)
+        .filter(|last| wrote(original, last))
+        .and_then(|_| {
+            original
+                .iter()
+                .enumerate()
+                .filter(|(_, (name, _))| *name == names::DECATON_METADATA)
+                .last()
+        })
+        .map(|(at, _)| at);
 
     let mut kept = Headers::new();
     for (at, (name, value)) in original.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::names;
-use super::retry_headers::{number, origin};
+use super::retry_headers::{last_metadata, number, origin, read_retry_state};
 use crate::Headers;
 use crate::record::{Origin, time_of};
 
@@ -51,7 +51,8 @@ pub struct FailedRecordId {
     /// The record's timestamp there, where it had one. It distinguishes records where a topic was
     /// re-created and offsets began again.
     pub origin_timestamp: Option<SystemTime>,
-    /// Which round through the retry topic this is, from 1; `None` for a dead letter.
+    /// Which round through the retry topic this is, from 1; `None` for a dead letter. Rounds of
+    /// another program that requeued the record since keylane did are counted too.
     pub round: Option<u32>,
 }
 
@@ -63,9 +64,15 @@ impl FailedRecordId {
             group: headers.last_str(names::GROUP)?.to_owned(),
             origin: origin(headers)?,
             origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP).and_then(time_of),
-            round: number(headers, names::RETRY_ROUND),
+            round: round(headers),
         })
     }
+}
+
+/// `None` where keylane never wrote one; else that of the last retry, of whichever program.
+fn round(headers: &Headers) -> Option<u32> {
+    number::<u32>(headers, names::RETRY_ROUND)?;
+    Some(read_retry_state(headers, last_metadata(headers).as_ref()).round)
 }
 
 /// The form for logs, without the timestamp.
@@ -132,6 +139,35 @@ mod tests {
         assert_ne!(id(&retry("7/a", 1)), id(&retry("7/a", 2)));
         assert_ne!(id(&retry("7/a", 1)), id(&dead("7/a")));
         assert_eq!(id(&retry("7/a", 2)).to_string(), "notifier/parking-3@42#2");
+    }
+
+    #[test]
+    fn a_retry_that_decaton_requeued_is_another_one() {
+        let (origin, history) = parking_failure();
+        let writer = Writer {
+            group: "notifier",
+            epoch: None,
+        };
+        let round = Round {
+            number: 2,
+            due_millis: 9,
+            retried_for: std::time::Duration::ZERO,
+        };
+        let ours = retry_headers(
+            &Headers::new(),
+            &origin,
+            Some(5),
+            writer,
+            &history,
+            round,
+            None,
+        );
+        let mut requeued = ours.clone();
+        requeued.remove("dt_meta");
+        requeued.push("dt_meta", &[0x20, 3, 0x28, 77][..]);
+        let id = |headers: &Headers| FailedRecordId::read(headers).unwrap();
+        assert_eq!(id(&ours).round, Some(2));
+        assert_eq!(id(&requeued).round, Some(3));
     }
 
     #[test]

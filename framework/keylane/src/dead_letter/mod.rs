@@ -4,10 +4,12 @@
 #![doc = include_str!("headers.md")]
 //!
 //! [`ForeignRetries`]: crate::config::ForeignRetries
+//! [`LegacyTasks`]: crate::config::LegacyTasks
 
 mod bounded_text;
 mod headers;
 mod id;
+mod intake;
 mod names;
 mod provenance;
 mod retry_headers;
@@ -15,9 +17,10 @@ mod retry_headers;
 pub(crate) use bounded_text::{ErrorText, bounded_text};
 pub(crate) use headers::{FailureHistory, Writer, dead_letter_headers, group_as_written};
 pub use id::FailedRecordId;
+pub(crate) use intake::{Intake, unwrapped_headers};
 #[cfg(any(test, fuzzing))]
 pub(crate) use provenance::provenance;
 pub(crate) use provenance::provenance_of;
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(crate) use retry_headers::read_retry_state;
-pub(crate) use retry_headers::{Round, read_headers, retry_headers};
+pub(crate) use retry_headers::{Round, retry_headers};

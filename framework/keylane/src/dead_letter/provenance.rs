@@ -3,39 +3,24 @@
 use keylane_core::Provenance;
 
 use super::names;
-use super::retry_headers::number;
 use crate::Headers;
 use crate::config::NAME_LIMIT_BYTES;
-use crate::record::{Record, TaskMetadata};
+use crate::record::Record;
 
 /// Who wrote it, as a record of a retry topic.
 pub(crate) fn provenance_of(record: &Record) -> Provenance<'_> {
-    provenance(record.headers(), record.metadata())
+    let requeued = record.retry_state().is_some_and(|retry| retry.requeued);
+    provenance(record.headers(), requeued)
 }
 
-/// Reads it from the headers; `metadata` is their last `dt_meta`.
-///
-/// A retry that keylane writes has the same values twice: in `keylane-retry-round` and `-due`, and
-/// in the `dt_meta` behind them. Where the two differ, another program has requeued the record
-/// since: Decaton and Spring keep unknown headers, and so leave ours as they were.
-pub(crate) fn provenance<'a>(
-    headers: &'a Headers,
-    metadata: Option<&TaskMetadata>,
-) -> Provenance<'a> {
+/// Reads it from the headers.
+pub(crate) fn provenance(headers: &Headers, requeued: bool) -> Provenance<'_> {
     let Some(group) = headers
         .last_str(names::GROUP)
         .filter(|group| may_be_ours(group))
     else {
         return Provenance::default();
     };
-    let requeued = metadata.is_some_and(|metadata| {
-        // Without a round keylane has never put it on a retry topic, so a higher count is
-        // another's.
-        let round = number(headers, names::RETRY_ROUND).unwrap_or(0);
-        let due: Option<i64> = number(headers, names::RETRY_DUE);
-        metadata.retry_count != round
-            || due.is_some_and(|due| due != metadata.scheduled_time_millis)
-    });
     Provenance {
         group: Some(group),
         origin_topic: headers.last_str(names::ORIGIN_TOPIC),
@@ -52,8 +37,9 @@ fn may_be_ours(group: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::headers::tests::parking_failure;
-    use super::super::{Round, Writer, dead_letter_headers, retry_headers};
+    use super::super::{Round, Writer, dead_letter_headers, read_retry_state, retry_headers};
     use super::*;
+    use crate::record::TaskMetadata;
 
     const PRODUCERS: TaskMetadata = TaskMetadata {
         timestamp_millis: 5,
@@ -91,7 +77,8 @@ mod tests {
         let metadata = headers
             .last("dt_meta")
             .and_then(|bytes| TaskMetadata::decode(bytes).ok());
-        provenance(headers, metadata.as_ref())
+        let state = read_retry_state(headers, metadata.as_ref());
+        provenance(headers, state.requeued)
     }
 
     /// As Decaton does: it keeps all headers, and puts its own metadata in the place of every

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use keylane_core::FailureHeaders;
+use keylane_core::{DecatonRetry, FailureHeaders, LastRetry, OwnRetry};
 
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::names;
 use crate::Headers;
-use crate::record::{Origin, RecordHeaders, RetryState, TaskMetadata};
+use crate::record::{Origin, RetryState, TaskMetadata};
 use crate::support::rfc3339;
 
 /// Longer than any retry time, patience and delay together: a header with more is damaged.
@@ -71,41 +71,23 @@ pub(crate) fn retry_headers(
     headers
 }
 
-/// Reads what keylane needs to know from the headers of a record.
-pub(crate) fn read_headers(all: Headers, is_retry_topic: bool) -> RecordHeaders {
-    let metadata = all
-        .last(names::DECATON_METADATA)
-        .and_then(|bytes| TaskMetadata::decode(bytes).ok());
-    let retry = is_retry_topic.then(|| read_retry_state(&all));
-    RecordHeaders {
-        all,
-        metadata,
-        retry,
-    }
-}
-
-/// Reads the earlier rounds from the headers: keylane's own headers first, Decaton's `dt_meta`
-/// where they are absent.
+/// Reads the earlier rounds from the headers; `metadata` is their last `dt_meta`, or that of the
+/// wrapper.
 ///
 /// Only for records of a retry topic: a dead letter that was copied back to its origin topic still
 /// names its old attempts.
-pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
-    let decaton = headers
-        .last(names::DECATON_METADATA)
-        .and_then(|bytes| TaskMetadata::decode(bytes).ok());
-    let decaton_rounds = decaton.as_ref().map_or(0, |metadata| {
-        u32::try_from(metadata.retry_count.max(0)).unwrap_or(u32::MAX) // more than we can count is still many
-    });
-    let decaton_due = decaton
-        .map(|metadata| metadata.scheduled_time_millis)
-        .filter(|due| *due > 0);
-
-    let round = number(headers, names::RETRY_ROUND).unwrap_or(decaton_rounds);
+pub(crate) fn read_retry_state(headers: &Headers, metadata: Option<&TaskMetadata>) -> RetryState {
+    let LastRetry {
+        round,
+        attempts,
+        due_millis,
+        requeued,
+    } = own_retry(headers).last_retry(metadata.map(decaton_retry), None);
     RetryState {
         round,
-        // A round is at least one attempt; Decaton records no more.
-        attempts: number(headers, names::ATTEMPTS).unwrap_or(round),
-        due_millis: number(headers, names::RETRY_DUE).or(decaton_due),
+        attempts,
+        due_millis,
+        requeued,
         retried_for: retried_for(headers),
         origin: origin(headers),
         origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP),
@@ -113,6 +95,31 @@ pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
             .last_str(names::FIRST_FAILURE)
             .and_then(rfc3339::parse_millis),
     }
+}
+
+fn own_retry(headers: &Headers) -> OwnRetry {
+    OwnRetry {
+        round: number(headers, names::RETRY_ROUND),
+        attempts: number(headers, names::ATTEMPTS),
+        due_millis: number(headers, names::RETRY_DUE),
+    }
+}
+
+fn decaton_retry(metadata: &TaskMetadata) -> DecatonRetry {
+    DecatonRetry {
+        retry_count: metadata.retry_count,
+        scheduled_time_millis: metadata.scheduled_time_millis,
+    }
+}
+
+/// Whether keylane wrote this metadata, together with its own among these headers.
+pub(super) fn wrote(headers: &Headers, metadata: &TaskMetadata) -> bool {
+    own_retry(headers).wrote(decaton_retry(metadata))
+}
+
+/// The last `dt_meta`, where it is well-formed.
+pub(crate) fn last_metadata(headers: &Headers) -> Option<TaskMetadata> {
+    TaskMetadata::decode(headers.last(names::DECATON_METADATA)?).ok()
 }
 
 /// For a record that came without `dt_meta`: Decaton takes its age from there.
@@ -153,8 +160,8 @@ pub(super) fn origin(headers: &Headers) -> Option<Origin> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::dead_letter_headers;
     use super::super::headers::tests::*;
+    use super::super::{FailedRecordId, dead_letter_headers};
     use bytes::Bytes;
 
     use super::*;
@@ -168,10 +175,22 @@ mod tests {
         }
     }
 
-    fn metadata_of(headers: &Headers) -> Option<TaskMetadata> {
-        headers
-            .last("dt_meta")
-            .and_then(|bytes| TaskMetadata::decode(bytes).ok())
+    fn state_of(headers: &Headers) -> RetryState {
+        read_retry_state(headers, last_metadata(headers).as_ref())
+    }
+
+    /// As Decaton requeues a record: it keeps all headers but `dt_meta`, and writes one of its own.
+    fn requeued_by_decaton(headers: &Headers, back_off_millis: i64) -> Headers {
+        let metadata = last_metadata(headers).expect("a task of Decaton's");
+        let metadata = TaskMetadata {
+            retry_count: metadata.retry_count + 1,
+            scheduled_time_millis: metadata.scheduled_time_millis + back_off_millis,
+            ..metadata
+        };
+        let mut requeued = headers.clone();
+        requeued.remove("dt_meta");
+        requeued.push("dt_meta", metadata.encode());
+        requeued
     }
 
     #[test]
@@ -190,7 +209,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        assert_eq!(read_retry_state(&headers), RetryState::default());
+        assert_eq!(state_of(&headers), RetryState::default());
     }
 
     #[test]
@@ -199,7 +218,7 @@ mod tests {
         let of = |millis: u128| {
             let mut headers = Headers::new();
             headers.push("keylane-retried-for", millis.to_string());
-            read_retry_state(&headers).retried_for
+            state_of(&headers).retried_for
         };
         assert_eq!(
             (of(bound), of(bound + 1)),
@@ -210,7 +229,7 @@ mod tests {
         let headers: Headers = [("keylane-first-failure", "2999-01-01T00:00:00.000Z")]
             .into_iter()
             .collect();
-        let state = read_retry_state(&headers);
+        let state = state_of(&headers);
         assert!(
             state
                 .first_failure_millis
@@ -241,7 +260,7 @@ mod tests {
             round(4, 77),
             None,
         );
-        assert_eq!(read_retry_state(&retry).retried_for, Duration::from_secs(1));
+        assert_eq!(state_of(&retry).retried_for, Duration::from_secs(1));
         let dead = dead_letter_headers(
             &retry,
             &origin,
@@ -250,7 +269,7 @@ mod tests {
             &history,
             FailureHeaders::All,
         );
-        let state = read_retry_state(&dead);
+        let state = state_of(&dead);
         assert_eq!(
             (state.retried_for, state.round, state.due_millis),
             (Duration::ZERO, 0, None)
@@ -267,7 +286,7 @@ mod tests {
             .into_iter()
             .collect();
             headers.push("keylane-origin-topic", topic.to_owned());
-            assert_eq!(read_retry_state(&headers).origin, None, "{topic:?}");
+            assert_eq!(state_of(&headers).origin, None, "{topic:?}");
         }
     }
 
@@ -280,12 +299,71 @@ mod tests {
         };
         let mut headers = Headers::new();
         headers.push("dt_meta", metadata.clone().encode());
-        let state = read_retry_state(&headers);
+        let state = state_of(&headers);
         assert_eq!(
             (state.round, state.attempts, state.due_millis),
             (2, 2, Some(1_700_000_000_000))
         );
+        assert!(state.requeued);
         assert_eq!(state.origin, None);
+    }
+
+    #[test]
+    fn a_record_that_keylane_and_then_decaton_requeued_has_decatons_round_and_due_time() {
+        let written = TaskMetadata {
+            timestamp_millis: 5,
+            source_application_id: "gate".to_owned(),
+            ..Default::default()
+        };
+        let mut original = Headers::new();
+        original.push("dt_meta", written.clone().encode());
+        let (origin, history) = parking_failure();
+        let retry = |original: &Headers, number, due| {
+            let last = last_metadata(original);
+            let round = round(number, due);
+            retry_headers(
+                original,
+                &origin,
+                Some(9),
+                by("g"),
+                &history,
+                round,
+                last.as_ref(),
+            )
+        };
+        let theirs = requeued_by_decaton(&retry(&original, 1, 1_000), 30_000);
+        let state = state_of(&theirs);
+        assert_eq!(
+            (state.round, state.attempts, state.due_millis),
+            (2, history.attempts + 1, Some(31_000))
+        );
+        assert_eq!(
+            (state.origin.as_ref(), state.origin_timestamp),
+            (Some(&origin), Some(9))
+        );
+
+        let again = retry(&theirs, 3, 90_000);
+        assert_eq!(state_of(&again).round, 3);
+        let read = FailedRecordId::read;
+        assert_ne!(read(&theirs), read(&again));
+        let dead = dead_letter_headers(
+            &again,
+            &origin,
+            Some(9),
+            by("g"),
+            &history,
+            FailureHeaders::All,
+        );
+        let producers = TaskMetadata {
+            retry_count: 2,
+            scheduled_time_millis: 31_000,
+            ..written
+        };
+        assert_eq!(
+            foreign(&dead),
+            [("dt_meta".to_owned(), Some(producers.encode()))],
+            "as Decaton left it"
+        );
     }
 
     #[test]
@@ -320,7 +398,7 @@ mod tests {
             scheduled_time_millis: 77,
             ..written
         };
-        assert_eq!(metadata_of(&headers), Some(expected));
+        assert_eq!(last_metadata(&headers), Some(expected));
 
         let without = retry_headers(
             &Headers::new(),
@@ -332,7 +410,7 @@ mod tests {
             None,
         );
         assert_eq!(
-            metadata_of(&without).map(|metadata| metadata.timestamp_millis),
+            last_metadata(&without).map(|metadata| metadata.timestamp_millis),
             Some(9)
         );
     }
@@ -354,7 +432,7 @@ mod tests {
             origin_timestamp in any::<Option<i64>>(), round in 1..u32::MAX, due in any::<i64>(),
             retried_for in 0..MOST_RETRIED_FOR.as_secs(),
         ) {
-            let metadata = metadata_of(&original);
+            let metadata = last_metadata(&original);
             let retried_for = Duration::from_secs(retried_for);
             let headers = retry_headers(
                 &original, &origin, origin_timestamp, by("g"), &history,
@@ -364,12 +442,13 @@ mod tests {
                 round,
                 attempts: history.attempts,
                 due_millis: Some(due),
+                requeued: false,
                 retried_for,
                 origin: Some(origin),
                 origin_timestamp,
                 first_failure_millis: Some(history.first_failure_millis.clamp(0, 253_402_300_799_999)),
             };
-            prop_assert_eq!(read_retry_state(&headers), expected);
+            prop_assert_eq!(state_of(&headers), expected);
         }
 
         #[test]
@@ -379,7 +458,7 @@ mod tests {
         ) {
             let mut headers = original.clone();
             for round in 1..=rounds {
-                let metadata = metadata_of(&headers);
+                let metadata = last_metadata(&headers);
                 headers = retry_headers(
                     &headers, &origin, None, by(&group), &history,
                     Round { number: round, due_millis: i64::MAX, retried_for: Duration::MAX }, metadata.as_ref(),
@@ -387,15 +466,41 @@ mod tests {
                 let own = original.last("dt_meta").map_or(0, Bytes::len);
                 prop_assert!(size_bytes(&headers) <= size_bytes(&original) + ADDED_LIMIT_BYTES + own + 40);
             }
-            let first = read_retry_state(&headers).origin.expect("the retry wrote it");
+            let first = state_of(&headers).origin.expect("the retry wrote it");
             let dead = dead_letter_headers(&headers, &first, None, by(&group), &history, FailureHeaders::All);
             prop_assert_eq!(foreign(&dead), foreign(&original));
             prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history, FailureHeaders::All));
         }
 
+        /// In any order of keylane's and Decaton's retries no round is lost, and what others wrote is
+        /// there once, as the last of them left it.
+        #[test]
+        fn keylane_and_decaton_take_turns(
+            mut original in producer_headers(), origin in origins(), history in histories(),
+            count in 0..3_i64, scheduled in 0..3_i64, turns in proptest::collection::vec(any::<bool>(), 1..8),
+        ) {
+            let theirs = TaskMetadata { retry_count: count, scheduled_time_millis: scheduled, ..Default::default() };
+            original.push("dt_meta", theirs.encode());
+            let mut headers = original.clone();
+            let mut left = foreign(&original);
+            for (rounds, is_decaton) in (u32::try_from(count).unwrap()..).zip(turns) {
+                prop_assert_eq!(state_of(&headers).round, rounds);
+                if is_decaton {
+                    headers = requeued_by_decaton(&headers, 1);
+                    left = foreign(&headers);
+                } else {
+                    let metadata = last_metadata(&headers);
+                    let round = round(rounds + 1, 10 + i64::from(rounds));
+                    headers = retry_headers(&headers, &origin, None, by("g"), &history, round, metadata.as_ref());
+                }
+            }
+            let dead = dead_letter_headers(&headers, &origin, None, by("g"), &history, FailureHeaders::All);
+            prop_assert_eq!(foreign(&dead), left);
+        }
+
         #[test]
         fn reading_never_fails(headers in producer_headers()) {
-            let _ = read_retry_state(&headers);
+            let _ = state_of(&headers);
         }
     }
 }

@@ -6,10 +6,10 @@ use keylane_core::FailureHeaders;
 
 use crate::Headers;
 use crate::dead_letter::{
-    ErrorText, FailureHistory, Round, Writer, dead_letter_headers, provenance, read_headers,
-    read_retry_state, retry_headers,
+    ErrorText, FailureHistory, Intake, Round, Writer, dead_letter_headers, provenance,
+    retry_headers,
 };
-use crate::record::{Origin, RetryState, TaskMetadata};
+use crate::record::{Origin, RecordHeaders, RetryState, TaskMetadata};
 
 /// The names with a meaning; an index beyond them is the name of another program's header.
 const NAMES: [&str; 14] = [
@@ -34,17 +34,16 @@ const ROUND: &str = "keylane-retry-round";
 /// and the value.
 pub fn record_headers(bytes: &[u8]) {
     let headers = read(bytes);
-    let state = read_retry_state(&headers);
-    assert_read_by_the_book(&headers, &state);
     let as_retry = read_headers(headers.clone(), true);
-    assert_eq!(as_retry.retry.as_ref(), Some(&state));
+    let state = as_retry.retry.clone().expect("of a retry topic");
+    assert_read_by_the_book(&headers, &state);
     let as_origin = read_headers(headers.clone(), false);
     assert!(
         as_origin.retry.is_none(),
         "an origin's records have no earlier rounds, whatever their headers are"
     );
     assert_eq!(as_origin.metadata, as_retry.metadata);
-    let provenance = provenance(&headers, as_retry.metadata.as_ref());
+    let provenance = provenance(&headers, state.requeued);
     let named = headers.last_str("keylane-group");
     let is_name =
         |group: &&str| !group.is_empty() && group.len() < 256 && !group.contains(char::is_control);
@@ -75,6 +74,11 @@ fn read(mut bytes: &[u8]) -> Headers {
     headers
 }
 
+fn read_headers(headers: Headers, is_retry_topic: bool) -> RecordHeaders {
+    let read = Intake::default().read(Some(headers), None, is_retry_topic);
+    read.expect("there are headers")
+}
+
 /// What is taken for a number is one, in bounds, in the last header of its name; all else counts as
 /// absent.
 fn assert_read_by_the_book(headers: &Headers, state: &RetryState) {
@@ -91,22 +95,39 @@ fn assert_read_by_the_book(headers: &Headers, state: &RetryState) {
             .and_then(decimal)
             .filter(|number| (least..=most).contains(number))
     };
-    let metadata = last("dt_meta")
-        .and_then(|bytes| TaskMetadata::decode(bytes).ok())
-        .unwrap_or_default();
+    let metadata = last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok());
+    let (has_metadata, metadata) = (metadata.is_some(), metadata.unwrap_or_default());
     let (u32_max, i64_min, i64_max) = (u32::MAX.into(), i64::MIN.into(), i64::MAX.into());
 
-    let round =
-        number(ROUND, 0, u32_max).unwrap_or(i128::from(metadata.retry_count).clamp(0, u32_max));
-    assert_eq!(i128::from(state.round), round);
-    assert_eq!(
-        i128::from(state.attempts),
-        number("keylane-attempts", 0, u32_max).unwrap_or(round)
+    let own_round = number(ROUND, 0, u32_max);
+    let own_attempts = number("keylane-attempts", 0, u32_max);
+    let own_due = number("keylane-retry-due", i64_min, i64_max);
+    let (count, scheduled) = (
+        i128::from(metadata.retry_count),
+        i128::from(metadata.scheduled_time_millis),
     );
-    let decaton_due = Some(i128::from(metadata.scheduled_time_millis)).filter(|due| *due > 0);
+    let requeued = has_metadata
+        && (count != own_round.unwrap_or(0) || own_due.is_some_and(|due| due != scheduled));
+    assert_eq!(state.requeued, requeued);
+    let count = count.clamp(0, u32_max);
+    let (round, attempts) = match own_round {
+        Some(own) if requeued => {
+            let round = count.max(own + 1).min(u32_max);
+            (round, own_attempts.unwrap_or(own) + round - own)
+        }
+        Some(own) => (own, own_attempts.unwrap_or(own)),
+        None => (count, own_attempts.unwrap_or(0).max(count)),
+    };
+    assert_eq!(i128::from(state.round), round);
+    assert_eq!(i128::from(state.attempts), attempts.min(u32_max));
+    let decaton_due = Some(scheduled).filter(|due| *due > 0);
     assert_eq!(
         state.due_millis.map(i128::from),
-        number("keylane-retry-due", i64_min, i64_max).or(decaton_due)
+        if requeued {
+            decaton_due
+        } else {
+            own_due.or(decaton_due)
+        }
     );
     let retried_for = number("keylane-retried-for", 0, 100 * 24 * 60 * 60 * 1_000).unwrap_or(0);
     assert_eq!(
@@ -200,12 +221,14 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         round,
         attempts: state.attempts,
         due_millis: Some(due),
+        requeued: false,
         retried_for,
         origin: Some(origin.clone()),
         origin_timestamp: timestamp,
         first_failure_millis: Some(millis),
     };
-    assert_eq!(read_retry_state(&retried), expected);
+    let read = read_headers(retried.clone(), true);
+    assert_eq!(read.retry, Some(expected));
     let decaton = retried
         .last("dt_meta")
         .map(|bytes| TaskMetadata::decode(bytes).expect("ours"));
@@ -214,7 +237,7 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         (decaton.retry_count, decaton.scheduled_time_millis),
         (i64::from(round), due)
     );
-    let theirs = provenance(&retried, Some(&decaton));
+    let theirs = provenance(&retried, false);
     assert_eq!(
         (theirs.group, theirs.requeued),
         (Some(WRITER.group), false),
@@ -248,8 +271,8 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         ),
         "the retry left a trace"
     );
-    // With a round the last `dt_meta` is keylane's; the name is reserved.
-    if original.last(ROUND).is_none() {
+    // What looks like keylane's own retry is one.
+    if original.last(ROUND).is_none() || state.requeued {
         assert_eq!(foreign(&dead), foreign(original));
     }
     let added = |headers: &Headers| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keylane_core::Reset;
 
 use crate::config::{Limits, Watchdog};
+use crate::dead_letter::Intake;
 use crate::runtime::EpochStart;
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
@@ -18,6 +19,7 @@ pub(crate) struct PollSettings {
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) dead_letter_topic: Option<Arc<str>>,
+    pub(crate) intake: Intake,
     pub(crate) limits: Limits,
     /// How often new commit points are committed.
     pub(crate) commit_every: Duration,

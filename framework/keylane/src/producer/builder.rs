@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::raw::{PendingLimits, RawProducer};
 use super::topic_check;
-use super::{TaskProducer, TaskProducerConfig};
+use super::{TaskFormat, TaskProducer, TaskProducerConfig, TaskSource};
 use crate::config::BootstrapServers;
 use crate::kafka::config::{ClientConfigError, side_client_config};
 use crate::support::error_text::debug_is_display;
@@ -124,6 +124,12 @@ impl TaskProducerBuilder {
         self
     }
 
+    /// See [`TaskProducerConfig::format`].
+    pub fn format(mut self, format: TaskFormat) -> Self {
+        self.config.format = format;
+        self
+    }
+
     /// One setting of the Kafka client; see [`TaskProducerConfig::kafka`].
     pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.kafka.set(name, value);
@@ -176,13 +182,13 @@ impl TaskProducerBuilder {
         };
         let (servers, kafka) = (config.bootstrap_servers.as_str(), config.kafka.as_map());
         let raw = RawProducer::start(servers, kafka, limits, Arc::new(|_| ()))?;
-        let instance_id = config.instance_id.unwrap_or_else(host_name);
-        Ok(TaskProducer::new(
-            raw,
-            config.topics.into_iter().map(Arc::from).collect(),
-            config.application_id,
-            instance_id,
-        ))
+        let source = TaskSource {
+            application_id: config.application_id,
+            instance_id: config.instance_id.unwrap_or_else(host_name),
+            format: config.format,
+        };
+        let topics = config.topics.into_iter().map(Arc::from).collect();
+        Ok(TaskProducer::new(raw, topics, source))
     }
 
     /// Makes the producer after checking that a broker answers, and that each topic exists and may

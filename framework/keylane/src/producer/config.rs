@@ -45,6 +45,9 @@ pub struct TaskProducerConfig {
     /// The instance of the application; it travels with each task (default: the host's name).
     #[serde(default)]
     pub instance_id: Option<String>,
+    /// How a task's metadata is written (default in a `dt_meta` header).
+    #[serde(default)]
+    pub format: TaskFormat,
     /// Brokers to start from, `host:port` separated by commas (`bootstrap.servers`). Default
     /// `localhost:9092`.
     #[serde(default)]
@@ -72,6 +75,35 @@ pub struct TaskProducerConfig {
     pub kafka: KafkaSettings,
 }
 
+/// How the metadata of a task is written: which program made it, when, and when it is due.
+///
+/// # Examples
+/// ```
+/// use keylane::TaskProducer;
+/// use keylane::producer::TaskFormat;
+///
+/// let producer = TaskProducer::builder("parking-events")
+///     .application_id("car-park")
+///     .format(TaskFormat::Legacy)
+///     .build()?;
+/// # let _ = producer;
+/// # Ok::<(), keylane::error::TaskProducerError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TaskFormat {
+    /// In the header `dt_meta`. Decaton reads it from version 9.0 on; its older processors drop such
+    /// a task and commit it.
+    #[default]
+    Header,
+    /// In a wrapper around the value, Decaton's `DecatonTaskRequest`, without a `dt_meta` header: for
+    /// processors of Decaton before version 9, and for later ones and keylane where they read such
+    /// tasks ([`LegacyTasks`](crate::config::LegacyTasks)). A tombstone has the header, because a
+    /// wrapper cannot be null.
+    Legacy,
+}
+
 impl TaskProducerConfig {
     /// The defaults for one topic and one application.
     pub fn new(topic: impl Into<String>, application_id: impl Into<String>) -> Self {
@@ -79,6 +111,7 @@ impl TaskProducerConfig {
             topics: vec![topic.into()],
             application_id: application_id.into(),
             instance_id: None,
+            format: TaskFormat::default(),
             bootstrap_servers: BootstrapServers::default(),
             max_pending_records: defaults::max_pending_records(),
             max_pending_bytes: defaults::max_pending_bytes(),

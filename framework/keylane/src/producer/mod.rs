@@ -38,8 +38,9 @@ mod writer;
 
 pub use builder::TaskProducerBuilder;
 pub(crate) use builder::TaskProducerError;
-pub use config::TaskProducerConfig;
+pub use config::{TaskFormat, TaskProducerConfig};
 pub(crate) use enqueue_error::{CloseError, EnqueueError, FlushError};
+pub(crate) use new_task::TaskSource;
 pub use task_producer::Enqueued;
 pub(crate) use task_producer::TaskProducer;
 

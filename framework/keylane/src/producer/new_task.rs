@@ -6,12 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::EnqueueError;
 use super::enqueue_error::ReturnedTask;
 use super::raw::OutgoingRecord;
+use super::{EnqueueError, TaskFormat};
 use crate::Headers;
 use crate::record::{
-    TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent, trace_state,
+    TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent, legacy_task, trace_state,
 };
 use crate::support::error_text;
 
@@ -41,6 +41,14 @@ pub struct NewTask {
     pub(super) not_before: Option<SystemTime>,
 }
 
+/// What a producer writes with every task.
+#[derive(Debug)]
+pub(crate) struct TaskSource {
+    pub(crate) application_id: String,
+    pub(crate) instance_id: String,
+    pub(crate) format: TaskFormat,
+}
+
 impl NewTask {
     /// A task whose value is exactly these bytes.
     pub fn new(value: impl Into<Bytes>) -> Self {
@@ -59,7 +67,8 @@ impl NewTask {
         Ok(Self::new(value))
     }
 
-    /// A task without a value. On a compacted topic it deletes its key, so give it one.
+    /// A task without a value. On a compacted topic it deletes its key, so give it one. Decaton's
+    /// processors log and drop such a task.
     ///
     /// # Examples
     /// ```
@@ -108,7 +117,8 @@ impl NewTask {
     /// The key: tasks of one key go to one partition and are processed in order, one at a time.
     /// Default: none, which means any partition and no order.
     ///
-    /// Decaton's own clients write printable ASCII only and its processors read keys as text.
+    /// Any bytes: Decaton's processors read them too, from version 5 on. Its own client writes keys
+    /// of printable ASCII only.
     #[must_use]
     pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = Some(Bytes::from(key.into()));
@@ -237,28 +247,31 @@ impl NewTask {
     pub(crate) fn into_record(
         self,
         topic: Arc<str>,
-        application_id: &str,
-        instance_id: &str,
+        source: &TaskSource,
         now: SystemTime,
     ) -> Result<OutgoingRecord, EnqueueError> {
         self.validate()?;
         let timestamp_millis = millis_rounded_up(now);
         let metadata = TaskMetadata {
             timestamp_millis,
-            source_application_id: application_id.to_owned(),
-            source_instance_id: instance_id.to_owned(),
+            source_application_id: source.application_id.clone(),
+            source_instance_id: source.instance_id.clone(),
             retry_count: 0,
             scheduled_time_millis: self.scheduled_time_millis(),
         };
         let Self {
             topic: _,
-            value,
+            mut value,
             key,
             mut headers,
             partition,
             not_before: _,
         } = self;
         headers.push(TASK_METADATA, metadata.encode());
+        let wraps = source.format == TaskFormat::Legacy;
+        if let Some(task) = value.as_mut().filter(|_| wraps) {
+            *task = legacy_task::wrap(&mut headers, task);
+        }
         Ok(OutgoingRecord {
             topic,
             partition,
@@ -388,6 +401,33 @@ mod tests {
         let parent = "00-0000000000000000a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let expected: Headers = [(TRACE_PARENT, parent)].into_iter().collect();
         assert_eq!(NewTask::new("x").trace_of(&of_brave).headers, expected);
+    }
+
+    #[test]
+    fn the_legacy_format_has_the_same_metadata_around_the_value_and_a_tombstone_stays_one() {
+        let record = |task: NewTask, format| {
+            let source = TaskSource {
+                application_id: "car-park".to_owned(),
+                instance_id: "gate-1".to_owned(),
+                format,
+            };
+            let task = task
+                .header("own", "1")
+                .not_before(UNIX_EPOCH + Duration::from_secs(9));
+            let record = task.into_record("t".into(), &source, UNIX_EPOCH + Duration::from_secs(5));
+            record.unwrap()
+        };
+        let new = record(NewTask::new("pay"), TaskFormat::Header);
+        let legacy = record(NewTask::new("pay"), TaskFormat::Legacy);
+        let value = legacy.value.unwrap();
+        let (metadata, task) = legacy_task::unwrap(&value).unwrap();
+        assert_eq!(&value[task], b"pay");
+        assert_eq!(new.headers.last("dt_meta"), Some(&metadata.encode()));
+        assert_eq!(legacy.headers, [("own", "1")].into_iter().collect());
+
+        let [new, legacy] = [TaskFormat::Header, TaskFormat::Legacy]
+            .map(|format| record(NewTask::tombstone(), format));
+        assert_eq!((legacy.value, legacy.headers), (None, new.headers));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 
-use super::new_task::NewTask;
+use super::new_task::{NewTask, TaskSource};
 use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
@@ -13,8 +13,11 @@ use crate::trace::SendSpan;
 
 /// Enqueues tasks to one or more topics and waits for the broker's acknowledgement.
 ///
-/// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client. Every
-/// task carries Decaton's `dt_meta` header, so Decaton's processors understand it, as keylane's do.
+/// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client.
+///
+/// Every task carries Decaton's `dt_meta` header, which Decaton's processors read from version 9.0
+/// on, as keylane's do. Older ones drop such a task and commit it: for those, set
+/// [`TaskFormat::Legacy`](crate::producer::TaskFormat::Legacy).
 ///
 /// # Order
 /// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a
@@ -63,8 +66,7 @@ struct Shared {
     raw: RawProducer,
     /// At least one.
     topics: Arc<[Arc<str>]>,
-    application_id: String,
-    instance_id: String,
+    source: TaskSource,
 }
 
 /// The broker's acknowledgement of a task.
@@ -90,18 +92,12 @@ impl TaskProducer {
         config.into()
     }
 
-    pub(super) fn new(
-        raw: RawProducer,
-        topics: Arc<[Arc<str>]>,
-        application_id: String,
-        instance_id: String,
-    ) -> Self {
+    pub(super) fn new(raw: RawProducer, topics: Arc<[Arc<str>]>, source: TaskSource) -> Self {
         Self {
             shared: Arc::new(Shared {
                 raw,
                 topics,
-                application_id,
-                instance_id,
+                source,
             }),
         }
     }
@@ -298,8 +294,7 @@ impl Shared {
         topic: &Arc<str>,
         now: SystemTime,
     ) -> Result<OutgoingRecord, EnqueueError> {
-        let (application, instance) = (&self.application_id, &self.instance_id);
-        task.into_record(topic.clone(), application, instance, now)
+        task.into_record(topic.clone(), &self.source, now)
     }
 }
 
@@ -307,8 +302,7 @@ impl std::fmt::Debug for TaskProducer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TaskProducer")
             .field("topics", &self.shared.topics)
-            .field("application_id", &self.shared.application_id)
-            .field("instance_id", &self.shared.instance_id)
+            .field("source", &self.shared.source)
             .field("pending", &self.pending())
             .finish_non_exhaustive()
     }

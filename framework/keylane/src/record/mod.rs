@@ -4,12 +4,14 @@ mod arena;
 pub(crate) mod decode_error;
 pub(crate) mod headers;
 mod key_hash;
+pub(crate) mod legacy_task;
 mod origin;
 mod retry_state;
 mod task_metadata;
 mod timestamp;
 pub(crate) mod trace_parent;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -59,8 +61,10 @@ struct Part(i32);
 #[derive(Debug, Default)]
 pub(crate) struct RecordHeaders {
     pub(crate) all: Headers,
-    /// Decaton's `dt_meta`, where present and well-formed.
+    /// Decaton's `dt_meta`, where present and well-formed; or the metadata of its wrapper.
     pub(crate) metadata: Option<TaskMetadata>,
+    /// Where the task is in a value that is Decaton's wrapper, and is to be unwrapped.
+    pub(crate) task: Option<Range<usize>>,
     /// The earlier rounds of a record of a retry topic; `None` for a record of an origin topic,
     /// whatever its headers are.
     pub(crate) retry: Option<RetryState>,
@@ -93,19 +97,42 @@ impl Record {
         self.key.length().map(|length| &self.bytes[..length])
     }
 
-    /// The value; `None` is null: a tombstone.
+    /// The value; `None` is null: a tombstone. Without the wrapper of an old Decaton client, where
+    /// [`LegacyTasks`](crate::config::LegacyTasks) removes it.
     pub fn value(&self) -> Option<&[u8]> {
-        self.value
-            .length()
-            .map(|_| &self.bytes[self.key.length().unwrap_or(0)..])
+        self.value_range().map(|range| &self.bytes[range])
     }
 
-    /// The value as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy
-    /// what is to be kept.
+    /// The [`value`](Self::value) as [`Bytes`] that share the record's memory, and up to a kilobyte
+    /// with it: copy what is to be kept.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value
-            .length()
-            .map(|_| self.bytes.slice(self.key.length().unwrap_or(0)..))
+        self.value_range().map(|range| self.bytes.slice(range))
+    }
+
+    /// The value as it came, with a wrapper that it may have.
+    pub(crate) fn value_as_read(&self) -> Option<Bytes> {
+        let at = self.key.length().unwrap_or(0);
+        self.value.length().map(|_| self.bytes.slice(at..))
+    }
+
+    fn value_range(&self) -> Option<Range<usize>> {
+        self.value.length()?;
+        let at = self.key.length().unwrap_or(0);
+        Some(match self.task() {
+            Some(task) => at + task.start..at + task.end,
+            None => at..self.bytes.len(),
+        })
+    }
+
+    fn task(&self) -> Option<&Range<usize>> {
+        self.headers
+            .as_ref()
+            .and_then(|headers| headers.task.as_ref())
+    }
+
+    /// The value came in the wrapper of an old Decaton client.
+    pub(crate) fn is_unwrapped(&self) -> bool {
+        self.task().is_some()
     }
 
     /// The key as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy what

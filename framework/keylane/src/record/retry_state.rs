@@ -14,6 +14,8 @@ pub(crate) struct RetryState {
     pub(crate) attempts: u32,
     /// Not to be tried before this time; `None` is at once.
     pub(crate) due_millis: Option<i64>,
+    /// Another program has requeued it since keylane did.
+    pub(crate) requeued: bool,
     /// How much of its retry time was used up before this delivery.
     pub(crate) retried_for: Duration,
     pub(crate) origin: Option<Origin>,

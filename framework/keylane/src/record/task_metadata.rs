@@ -11,15 +11,16 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::DecodeError;
+use super::{DecodeError, legacy_task};
 
 /// The name of the header. Where it repeats, the last one counts.
 pub(crate) const HEADER: &str = "dt_meta";
 
 /// A producer's metadata of a task, in Decaton's `dt_meta` header.
 ///
-/// Written on every task by [`TaskProducer`](crate::TaskProducer) and understood by Decaton; read
-/// from the tasks of both.
+/// Written on every task by [`TaskProducer`](crate::TaskProducer) and understood by Decaton from
+/// version 9.0 on; read from the tasks of both. In the tasks of older clients of Decaton it is in
+/// the value: see [`LegacyTasks`](crate::config::LegacyTasks).
 ///
 /// # Examples
 /// ```
@@ -46,7 +47,7 @@ pub struct TaskMetadata {
 
 /// Decaton's `TaskMetadataProto`. Not the public type: prost may change without keylane.
 #[derive(Clone, PartialEq, Message)]
-struct Proto {
+pub(super) struct Proto {
     #[prost(int64, tag = "1")]
     timestamp_millis: i64,
     #[prost(string, tag = "2")]
@@ -57,15 +58,6 @@ struct Proto {
     retry_count: i64,
     #[prost(int64, tag = "5")]
     scheduled_time_millis: i64,
-}
-
-/// The wrapper that Decaton up to version 8 put around a task.
-#[derive(Clone, PartialEq, Message)]
-struct LegacyRequest {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<Proto>,
-    #[prost(bytes = "bytes", tag = "2")]
-    serialized_task: Bytes,
 }
 
 impl From<Proto> for TaskMetadata {
@@ -80,17 +72,22 @@ impl From<Proto> for TaskMetadata {
     }
 }
 
+impl From<TaskMetadata> for Proto {
+    fn from(metadata: TaskMetadata) -> Self {
+        Self {
+            timestamp_millis: metadata.timestamp_millis,
+            source_application_id: metadata.source_application_id,
+            source_instance_id: metadata.source_instance_id,
+            retry_count: metadata.retry_count,
+            scheduled_time_millis: metadata.scheduled_time_millis,
+        }
+    }
+}
+
 impl TaskMetadata {
     /// The header's value. Fields with their default value are left out, as proto3 does.
     pub(crate) fn encode(self) -> Bytes {
-        let proto = Proto {
-            timestamp_millis: self.timestamp_millis,
-            source_application_id: self.source_application_id,
-            source_instance_id: self.source_instance_id,
-            retry_count: self.retry_count,
-            scheduled_time_millis: self.scheduled_time_millis,
-        };
-        proto.encode_to_vec().into()
+        Proto::from(self).encode_to_vec().into()
     }
 
     /// Reads a header's value; no bytes at all are the defaults. Unknown fields are skipped and the
@@ -102,49 +99,34 @@ impl TaskMetadata {
         Proto::decode(bytes).map(Self::from)
     }
 
-    /// Reads the wrapper that Decaton up to version 8 put around a task: `DecatonTaskRequest {1:
-    /// metadata, 2: task}`.
+    /// Reads the wrapper that Decaton's clients before version 9 put around a task:
+    /// `DecatonTaskRequest {1: metadata, 2: task}`. The task shares the memory of `value`.
     ///
-    /// Nothing marks such a record, and some other byte strings read as a wrapper too: use it where
-    /// the topic is known to hold wrapped tasks. The task shares the memory of `value`.
+    /// A subscription does that by itself where [`LegacyTasks`](crate::config::LegacyTasks) is set.
+    /// This is for other readers, for example of dead letters. Nothing marks a wrapper, so use it
+    /// only for a record without a `dt_meta` header.
     ///
     /// # Errors
-    /// Bytes that are not a well-formed message.
+    /// Bytes that are not wholly a wrapper: the metadata is missing or malformed, or there is a
+    /// field that Decaton does not write.
     ///
     /// # Examples
-    /// A decoder for a topic that old Decaton clients still write to:
     /// ```
-    /// use keylane::error::DecodeError;
-    /// use keylane::record::{Record, TaskMetadata};
-    /// use keylane::{Decode, Json};
+    /// use bytes::Bytes;
+    /// use keylane::record::TaskMetadata;
     ///
-    /// struct LegacyJson;
-    ///
-    /// impl<T: serde::de::DeserializeOwned> Decode<T> for LegacyJson {
-    ///     fn decode(&self, record: &Record) -> Result<T, DecodeError> {
-    ///         match record.value_bytes() {
-    ///             // Newer clients write the header instead of the wrapper.
-    ///             Some(value) if record.headers().last("dt_meta").is_none() => {
-    ///                 let (_metadata, task) = TaskMetadata::decode_legacy_request(&value)?;
-    ///                 serde_json::from_slice(&task).map_err(DecodeError::new)
-    ///             }
-    ///             _ => Json.decode(record),
-    ///         }
-    ///     }
-    /// }
+    /// let value = Bytes::from_static(b"\x0a\x07\x08\x05\x12\x03app\x12\x04task");
+    /// let (metadata, task) = TaskMetadata::decode_legacy_request(&value)?;
+    /// assert_eq!((&*metadata.source_application_id, &task[..]), ("app", &b"task"[..]));
+    /// # Ok::<(), keylane::error::DecodeError>(())
     /// ```
     pub fn decode_legacy_request(value: &Bytes) -> Result<(Self, Bytes), DecodeError> {
-        Self::legacy_request(value).map_err(DecodeError::new)
-    }
-
-    fn legacy_request(value: &Bytes) -> Result<(Self, Bytes), prost::DecodeError> {
-        let request = LegacyRequest::decode(value.clone())?;
-        Ok((
-            request.metadata.unwrap_or_default().into(),
-            request.serialized_task,
-        ))
+        match legacy_task::unwrap(value) {
+            Some((metadata, task)) => Ok((metadata, value.slice(task))),
+            None => Err(DecodeError::new("it is not a DecatonTaskRequest")),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

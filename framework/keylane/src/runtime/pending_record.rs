@@ -39,13 +39,13 @@ impl PendingRecord {
 mod tests {
     use super::*;
     use crate::Headers;
-    use crate::dead_letter::read_headers;
+    use crate::dead_letter::Intake;
     use crate::record::Arena;
 
     #[test]
     fn the_last_error_is_of_this_delivery_or_else_of_an_earlier_round() {
         let record = |headers: Headers, is_retry_topic| {
-            let headers = Some(read_headers(headers, is_retry_topic));
+            let headers = Intake::default().read(Some(headers), None, is_retry_topic);
             let record = Record::new(&mut Arena::default(), 1, None, None, None, headers);
             PendingRecord::new(record)
         };

@@ -12,6 +12,7 @@ use keylane_core::{
 use super::foreign::RetryOwnership;
 use super::observer::Observer;
 use crate::SubscriptionConfig;
+use crate::config::LegacyTasks;
 use crate::kafka::config::ClientSettings;
 use crate::metrics::SubscriptionMetrics;
 use crate::processing::Cause;
@@ -58,6 +59,8 @@ pub(crate) struct Runtime {
     /// Present where there is a retry or dead-letter topic.
     pub(crate) writer: Option<RecordWriter>,
     pub(crate) retry_topic: Option<TopicTarget>,
+    /// Retries are written in the format of Decaton before version 9.
+    pub(crate) wraps_retries: bool,
     /// Present where there is a retry topic.
     pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
@@ -121,6 +124,7 @@ impl Runtime {
             lane_hash: RandomState::default(),
             writer,
             retry_topic,
+            wraps_retries: config.legacy_tasks == LegacyTasks::Write,
             ownership,
             dead_letter_topic,
             side_config,

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::config::{
-    Blocker, BootstrapServers, HotKeySettings, Limits, Outage, Reading, Tracing, Watchdog,
+    Blocker, BootstrapServers, HotKeySettings, LegacyTasks, Limits, Outage, Reading, Tracing,
+    Watchdog,
 };
 use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig, Success};
 
@@ -225,6 +226,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::reading`].
     pub fn reading(mut self, reading: Reading) -> Self {
         self.config.reading = reading;
+        self
+    }
+
+    /// See [`SubscriptionConfig::legacy_tasks`].
+    pub fn legacy_tasks(mut self, legacy_tasks: LegacyTasks) -> Self {
+        self.config.legacy_tasks = legacy_tasks;
         self
     }
 

@@ -7,6 +7,7 @@ use keylane_core::Reset;
 
 use super::error::StartError;
 use super::handle::Subscription;
+use crate::dead_letter::Intake;
 use crate::kafka::config::{ConsumerSettings, consumer_config, side_client_config};
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
 use crate::kafka::{Client, Context, EndOffsets};
@@ -119,6 +120,7 @@ fn connect(
         topics,
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         dead_letter_topic: dead_letters.as_ref().map(|target| target.name.clone()),
+        intake: Intake::of(config),
         limits: config.limits,
         // The other half is the owner's: together they are the interval.
         commit_every: config.commit_interval / 2,

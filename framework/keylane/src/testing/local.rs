@@ -7,6 +7,7 @@ use super::LocalEvent;
 use super::runtime::local_runtime;
 use super::topics::Topics;
 use crate::error::{ConfigError, EnqueueError, SubscriptionError};
+use crate::producer::{TaskFormat, TaskSource};
 use crate::record::Origin;
 use crate::runtime::{self, Work};
 use crate::status::{Control, OutageStatus};
@@ -117,8 +118,13 @@ impl LocalSubscription {
     /// `dt_meta`, has no name, or one with NUL. The size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
         let given = task.clone();
+        let source = TaskSource {
+            application_id: "test".to_owned(),
+            instance_id: "test".to_owned(),
+            format: TaskFormat::Header,
+        };
         let topic = task.topic_among(&self.topics.origin_topics);
-        let record = topic.and_then(|topic| task.into_record(topic, "test", "test", clock::wall()));
+        let record = topic.and_then(|topic| task.into_record(topic, &source, clock::wall()));
         let record = record.map_err(|error| error.of(given))?;
         Ok(self.topics.append(record))
     }

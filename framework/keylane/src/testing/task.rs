@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::dead_letter::read_headers;
+use crate::dead_letter::Intake;
 use crate::processing::{EpochLife, Source};
 use crate::record::{Arena, Record};
 use crate::{Headers, Task};
@@ -158,7 +158,8 @@ impl<T> TestTask<T> {
 
     /// The task.
     pub fn build(self) -> Task<T> {
-        let headers = (!self.headers.is_empty()).then(|| read_headers(self.headers, false));
+        let headers = (!self.headers.is_empty()).then_some(self.headers);
+        let headers = Intake::default().read(headers, self.value.as_deref(), false);
         let record = Record::new(
             &mut Arena::default(),
             self.offset,

@@ -9,7 +9,7 @@ use keylane_core::{Epoch, Evidence, Position, SettledMap, Settlement};
 
 use super::{AttemptResult, LocalEvent, LocalRecord, Outcome};
 use crate::SubscriptionConfig;
-use crate::dead_letter::read_headers;
+use crate::dead_letter::Intake;
 use crate::error::SubscriptionError;
 use crate::metrics::{MetricLabels, PartitionMetrics};
 use crate::producer::raw::{Acknowledged, OutgoingRecord};
@@ -65,7 +65,8 @@ impl Topics {
                 self.open(&origin, is_retry_topic, inbox.clone());
                 inbox
             });
-            let delivered = delivered(record, origin.offset, is_retry_topic);
+            let intake = Intake::of(&self.config);
+            let delivered = delivered(record, intake, origin.offset, is_retry_topic);
             inbox.deliver(&mut vec![delivered], &mut Vec::new());
         }
         origin
@@ -144,8 +145,12 @@ impl Topics {
 }
 
 /// As the consumer would have read it.
-fn delivered(record: OutgoingRecord, offset: i64, is_retry_topic: bool) -> Record {
-    let headers = read_headers(record.headers, is_retry_topic);
+fn delivered(record: OutgoingRecord, intake: Intake, offset: i64, is_retry_topic: bool) -> Record {
+    let headers = intake.read(
+        Some(record.headers),
+        record.value.as_deref(),
+        is_retry_topic,
+    );
     Record::new(
         &mut Arena::default(),
         offset,
@@ -154,7 +159,7 @@ fn delivered(record: OutgoingRecord, offset: i64, is_retry_topic: bool) -> Recor
             .or_else(|| Some(clock::unix_millis())),
         record.key.as_deref(),
         record.value.as_deref(),
-        Some(headers),
+        headers,
     )
 }
 

@@ -1,6 +1,6 @@
 //! Trials: a suspect runs alone in its process.
 
-use super::{MARK_PATIENCE, Named};
+use super::{MARK_PATIENCE, Named, SUSPECT_PATIENCE};
 use crate::partition::Partition;
 use crate::time::Moment;
 
@@ -16,7 +16,8 @@ impl<R> Partition<R> {
     /// Whether a suspect needs a trial now. The caller answers with
     /// [`begin_trial`](Self::begin_trial) when nothing else runs in the process, and keeps it so
     /// until [`end_trial`](Self::end_trial) returns that it is over. Before its next trial a
-    /// partition leaves others as much time as its last one took, and a net of its own first.
+    /// partition leaves others as much time as its last one took, [`SUSPECT_PATIENCE`] at most, and
+    /// runs a net of its own.
     pub fn wants_trial(&self) -> bool {
         let cautious = &self.cautious;
         // While a mark has no answer, a trial would only keep others from starting.
@@ -65,7 +66,9 @@ impl<R> Partition<R> {
             return false;
         }
         self.cautious.trial = None;
-        self.cautious.next_trial = self.now + self.now.since(trial.since);
+        // The process may have stood still in it.
+        let took = self.now.since(trial.since).min(SUSPECT_PATIENCE);
+        self.cautious.next_trial = self.now + took;
         true
     }
 

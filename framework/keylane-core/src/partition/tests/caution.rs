@@ -266,6 +266,14 @@ fn before_its_next_trial_a_partition_goes_on_with_others_for_as_long_as_the_last
     assert!(partition.next_start().is_none() && partition.wanted_mark().is_none());
 }
 
+#[test]
+fn a_process_that_stood_still_in_a_trial_puts_the_next_one_off_for_no_longer_than_one_may_last() {
+    let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
+    try_until(&mut partition, at(3_600));
+    partition.tick(at(3_600) + SUSPECT_PATIENCE);
+    assert!(partition.wants_trial());
+}
+
 /// The time may pass while it waits for its mark, or for the trials of other partitions.
 #[test]
 fn a_net_goes_before_each_trial_however_much_time_has_passed() {

@@ -41,7 +41,7 @@ impl Assignment {
         let limit = settings.limits.pending_bytes as u64;
         Self {
             partitions: Vec::new(),
-            batching: Batching::default(),
+            batching: Batching::new(settings.intake),
             paused: false,
             pauses: Pauses::new(Budget::new(limit, limit / 10 * 7)),
             last_epoch: 0,

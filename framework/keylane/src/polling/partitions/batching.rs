@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use keylane_core::member::fingerprint;
 
 use super::assigned::Assigned;
-use crate::dead_letter::read_headers;
+use crate::dead_letter::Intake;
 use crate::kafka::{Cached, NativeMessage};
 use crate::record::{Arena, Record};
 
@@ -20,9 +20,17 @@ pub(crate) struct Batching {
     last: Option<((usize, i32), usize)>,
     /// Where the bytes go.
     arena: Arena,
+    intake: Intake,
 }
 
 impl Batching {
+    pub(crate) fn new(intake: Intake) -> Self {
+        Self {
+            intake,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn table_changed(&mut self) {
         self.places.clear();
         self.last = None;
@@ -55,14 +63,15 @@ impl Batching {
         }
         let offset = message.offset();
         let (key, value, timestamp) = (message.key(), message.value(), message.timestamp_millis());
+        // Of the bytes as read: what is unwrapped later changes no record's identity.
         let print = fingerprint(timestamp, key, value);
         if !partition.takes(cached, offset, print) {
             return;
         }
         partition.note_leader(message.leader_epoch(), offset);
-        let headers = message
-            .headers()
-            .map(|headers| read_headers(headers, partition.is_retry_topic));
+        let headers = self
+            .intake
+            .read(message.headers(), value, partition.is_retry_topic);
         let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);

@@ -3,18 +3,18 @@ use proptest::prelude::*;
 use super::*;
 
 /// Made with Google's protobuf runtime from Decaton's schema.
-const FULL: &str = "088c8bfae8b92d1209756e69742d746573741a09686f73742dc3bc2d312003289cd9fae8b92d";
+pub(in crate::record) const FULL: &str =
+    "088c8bfae8b92d1209756e69742d746573741a09686f73742dc3bc2d312003289cd9fae8b92d";
 const NEGATIVE: &str = "08ffffffffffffffffff012080808080808080808001";
-const LEGACY: &str = "0a26088c8bfae8b92d1209756e69742d746573741a09686f73742dc3bc2d312003289cd9fae8b92d1208007b2261223a317d";
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(in crate::record) fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
         .collect()
 }
 
-fn full() -> TaskMetadata {
+pub(in crate::record) fn full() -> TaskMetadata {
     TaskMetadata {
         timestamp_millis: 1_561_709_151_628,
         source_application_id: "unit-test".into(),
@@ -96,28 +96,6 @@ fn malformed_bytes_are_an_error() {
     );
 }
 
-#[test]
-fn the_legacy_wrapper_gives_metadata_and_task() {
-    let (metadata, task) = TaskMetadata::legacy_request(&bytes(LEGACY).into()).unwrap();
-    assert_eq!(metadata, full());
-    assert_eq!(task, &b"\x00{\"a\":1}"[..]);
-    // A repeated message merges: the second metadata changes the retry count alone.
-    let (metadata, _) =
-        TaskMetadata::legacy_request(&bytes(&(LEGACY.to_owned() + "0a022009")).into()).unwrap();
-    assert_eq!(
-        metadata,
-        TaskMetadata {
-            retry_count: 9,
-            ..full()
-        }
-    );
-    assert_eq!(
-        TaskMetadata::legacy_request(&Bytes::new()),
-        Ok((TaskMetadata::default(), Bytes::new()))
-    );
-    assert!(TaskMetadata::legacy_request(&Bytes::from_static(b"{\"a\":1}")).is_err());
-}
-
 proptest! {
     #[test]
     fn what_is_encoded_is_decoded(
@@ -136,9 +114,6 @@ proptest! {
         let input = Bytes::from(input);
         if let Ok(metadata) = TaskMetadata::decode(&input) {
             prop_assert!(metadata.source_application_id.len() + metadata.source_instance_id.len() <= 2 * input.len());
-        }
-        if let Ok((_, task)) = TaskMetadata::legacy_request(&input) {
-            prop_assert!(task.len() <= input.len());
         }
     }
 

@@ -1,20 +1,21 @@
 //! Writes to the retry and dead-letter topics.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
 
 use super::history::{history, poison_history};
 use crate::Headers;
-use crate::dead_letter::{self, FailureHistory, Round, Writer};
+use crate::dead_letter::{self, FailureHistory, Round, Writer, unwrapped_headers};
 use crate::kafka::topics::map_partition;
 use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
-use crate::record::Origin;
+use crate::record::{Origin, Record, legacy_task};
 use crate::runtime::inbox::Written;
 use crate::runtime::owned::OwnedPartition;
-use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;
 
 /// What an owner keeps of it.
@@ -94,7 +95,8 @@ impl Writes {
             _ => history(pending, request.attempts, reason),
         };
         let origin = owned.origin_of(pending);
-        let headers = match &request.publish {
+        let record = &pending.record;
+        let (headers, value) = match &request.publish {
             Publish::Retry { round, delay } => {
                 let due = clock::unix_millis()
                     .saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
@@ -104,17 +106,23 @@ impl Writes {
                     due_millis: due,
                     retried_for,
                 };
-                self.retry_headers(owned, pending, &origin, &history, round)
+                let mut headers = self.retry_headers(owned, record, &origin, &history, round);
+                let mut value = record.value_bytes();
+                if let Some(task) = value.as_mut().filter(|_| owned.runtime.wraps_retries) {
+                    *task = legacy_task::wrap(&mut headers, task);
+                }
+                (headers, value)
             }
             Publish::DeadLetter { .. } => {
-                self.dead_letter_headers(owned, pending, &origin, &history, request.headers)
+                let which = request.headers;
+                self.dead_letter(owned, record, &origin, &history, which)
             }
         };
         Some(OutgoingRecord {
             topic: target.name.clone(),
             partition: Some(partition_in(target, origin.partition)),
-            key: pending.record.key_bytes(),
-            value: pending.record.value_bytes(),
+            key: record.key_bytes(),
+            value,
             headers,
             // The time of writing. With the record's own time the topic would refuse what is ahead
             // of its clock (`message.timestamp.after.max.ms`), and its retention would delete what
@@ -123,41 +131,46 @@ impl Writes {
         })
     }
 
-    fn dead_letter_headers(
+    /// A task that was never retried through a topic leaves as it came, in its wrapper too.
+    fn dead_letter(
         &self,
         owned: &OwnedPartition,
-        pending: &PendingRecord,
+        record: &Record,
         origin: &Origin,
         history: &FailureHistory,
         which: FailureHeaders,
-    ) -> Headers {
-        let timestamp = pending.record.origin_timestamp_millis();
-        dead_letter::dead_letter_headers(
-            pending.record.headers(),
+    ) -> (Headers, Option<Bytes>) {
+        let (headers, value) = match record.retry_state().is_some_and(|retry| retry.round > 0) {
+            true => (unwrapped_headers(record), record.value_bytes()),
+            false => (Cow::Borrowed(record.headers()), record.value_as_read()),
+        };
+        let headers = dead_letter::dead_letter_headers(
+            &headers,
             origin,
-            timestamp,
+            record.origin_timestamp_millis(),
             self.writer(owned),
             history,
             which,
-        )
+        );
+        (headers, value)
     }
 
     fn retry_headers(
         &self,
         owned: &OwnedPartition,
-        pending: &PendingRecord,
+        record: &Record,
         origin: &Origin,
         history: &FailureHistory,
         round: Round,
     ) -> Headers {
         dead_letter::retry_headers(
-            pending.record.headers(),
+            &unwrapped_headers(record),
             origin,
-            pending.record.origin_timestamp_millis(),
+            record.origin_timestamp_millis(),
             self.writer(owned),
             history,
             round,
-            pending.record.metadata(),
+            record.metadata(),
         )
     }
 

@@ -7,6 +7,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
 use crate::config::{Limits, Watchdog};
+use crate::dead_letter::Intake;
 use crate::kafka::NewPartition;
 use crate::polling::settings::PollSettings;
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -87,6 +88,7 @@ fn settings() -> PollSettings {
         topics: vec!["tasks".into()],
         retry_topic: None,
         dead_letter_topic: None,
+        intake: Intake::default(),
         limits: Limits::default(),
         commit_every: Duration::from_millis(10),
         drain_timeout: PATIENCE,
