@@ -1,5 +1,7 @@
 //! Where records go that cannot be processed.
 
+use std::collections::BTreeSet;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -38,6 +40,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct DeadLetter {
     /// The topic's name.
     pub topic: String,
+    /// The conventions of other programs in whose headers a dead letter is written too.
+    pub headers: BTreeSet<HeaderConvention>,
 }
 
 impl DeadLetter {
@@ -45,6 +49,51 @@ impl DeadLetter {
     pub fn topic(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
+            headers: BTreeSet::new(),
+        }
+    }
+
+    /// Dead letters have the headers of these conventions too, so that programs that know only
+    /// those can read them. Each convention adds up to 2.5 KiB to a dead letter.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::DeadLetter;
+    /// use keylane::config::HeaderConvention;
+    ///
+    /// let dead_letter = DeadLetter::topic("parking-events-dlq").headers([HeaderConvention::Spring]);
+    /// # let _ = dead_letter;
+    /// ```
+    pub fn headers(mut self, conventions: impl IntoIterator<Item = HeaderConvention>) -> Self {
+        self.headers = conventions.into_iter().collect();
+        self
+    }
+}
+
+/// The dead-letter headers of another program: which names, and in which encoding. They are in the
+/// table of [`DeadLetter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum HeaderConvention {
+    /// Those of Kafka's share groups, `__dlq.errors.*` (KIP-1191).
+    #[serde(rename = "kip-1191")]
+    Kip1191,
+    /// Those of Spring Kafka, `kafka_dlt-*`: its listeners read them as `KafkaHeaders.DLT_…`.
+    Spring,
+    /// Those of Kafka Connect, `__connect.errors.*`.
+    Connect,
+}
+
+impl HeaderConvention {
+    pub(crate) const ALL: [Self; 3] = [Self::Kip1191, Self::Spring, Self::Connect];
+
+    /// Its name in a settings file and in the header `keylane-headers`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kip1191 => "kip-1191",
+            Self::Spring => "spring",
+            Self::Connect => "connect",
         }
     }
 }
@@ -54,6 +103,8 @@ impl DeadLetter {
 #[serde(deny_unknown_fields)]
 struct Stored {
     topic: String,
+    #[serde(default)]
+    headers: BTreeSet<HeaderConvention>,
     #[serde(rename = "storm_burst")]
     _storm_burst: Option<Gone>,
 }
@@ -71,8 +122,8 @@ impl<'de> Deserialize<'de> for Gone {
 }
 
 impl From<Stored> for DeadLetter {
-    fn from(Stored { topic, .. }: Stored) -> Self {
-        Self { topic }
+    fn from(Stored { topic, headers, .. }: Stored) -> Self {
+        Self { topic, headers }
     }
 }
 
@@ -94,6 +145,18 @@ mod tests {
         assert_eq!(
             serde_json::from_str::<DeadLetter>(r#"{"topic":"d"}"#).unwrap(),
             DeadLetter::topic("d")
+        );
+    }
+
+    #[test]
+    fn a_file_names_conventions_as_the_headers_do() {
+        let stored = r#"{"topic":"d","headers":["spring","kip-1191","connect"]}"#;
+        let all = serde_json::from_str::<DeadLetter>(stored).unwrap();
+        assert_eq!(all, DeadLetter::topic("d").headers(HeaderConvention::ALL));
+        let names = HeaderConvention::ALL.map(HeaderConvention::as_str);
+        assert_eq!(
+            serde_json::to_value(&all).unwrap()["headers"],
+            serde_json::json!(names)
         );
     }
 }

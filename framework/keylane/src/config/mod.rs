@@ -20,13 +20,16 @@ mod watchdog;
 pub use blocker::{Blocker, BlockerAction};
 pub use bootstrap_servers::BootstrapServers;
 pub(crate) use dead_letter::DeadLetter;
+pub use dead_letter::HeaderConvention;
 pub use hot_keys::HotKeySettings;
 pub use kafka_settings::KafkaSettings;
 pub use legacy_tasks::LegacyTasks;
 pub use limits::Limits;
 pub use outage::Outage;
 pub(crate) use retry::Retry;
-pub use retry::{Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, RetryTopic};
+pub use retry::{
+    Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, RetryTopic, SpringHeaders,
+};
 pub use spans::{KeyInSpans, Tracing};
 pub use subscription_config::Reading;
 pub(crate) use subscription_config::SubscriptionConfig;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use backoff::Backoff;
 pub use given_up::{Exhausted, FailureReason};
 pub use in_place::InPlace;
-pub use topic::{ForeignRetries, RetryTopic};
+pub use topic::{ForeignRetries, RetryTopic, SpringHeaders};
 
 /// The retry policy: first in place, then through the retry topic, then [`Exhausted`].
 ///
@@ -250,6 +250,16 @@ impl Retry {
     pub fn adopt<I: IntoIterator<Item: Into<String>>>(mut self, groups: I) -> Self {
         if let Some(topic) = &mut self.topic {
             topic.adopt.extend(groups.into_iter().map(Into::into));
+        }
+        self
+    }
+
+    /// Whether the headers by which Spring Kafka retries are read (default no). Has no effect
+    /// without a retry topic.
+    #[must_use]
+    pub fn spring_headers(mut self, spring_headers: SpringHeaders) -> Self {
+        if let Some(topic) = &mut self.topic {
+            topic.spring_headers = spring_headers;
         }
         self
     }

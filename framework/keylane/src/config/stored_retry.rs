@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::retry::{DEFAULT_IN_PLACE, DEFAULT_ROUNDS, DEFAULT_TIME};
-use super::{Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, Retry, RetryTopic};
+use super::{
+    Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, Retry, RetryTopic, SpringHeaders,
+};
 
 /// What is left out decides whether it is by time or by count.
 #[derive(Deserialize)]
@@ -76,6 +78,7 @@ struct StoredTopic {
     backoff: Backoff,
     foreign: ForeignRetries,
     adopt: Vec<String>,
+    spring_headers: SpringHeaders,
 }
 
 impl Default for StoredTopic {
@@ -86,6 +89,7 @@ impl Default for StoredTopic {
             backoff,
             foreign,
             adopt,
+            spring_headers,
         } = RetryTopic::default();
         Self {
             name,
@@ -93,6 +97,7 @@ impl Default for StoredTopic {
             backoff,
             foreign,
             adopt,
+            spring_headers,
         }
     }
 }
@@ -105,6 +110,7 @@ impl From<StoredTopic> for RetryTopic {
             backoff,
             foreign,
             adopt,
+            spring_headers,
         }: StoredTopic,
     ) -> Self {
         Self {
@@ -113,6 +119,7 @@ impl From<StoredTopic> for RetryTopic {
             backoff,
             foreign,
             adopt,
+            spring_headers,
         }
     }
 }

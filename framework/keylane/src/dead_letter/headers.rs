@@ -1,12 +1,15 @@
 //! The headers of a dead letter. Pure: what is written depends on the arguments alone.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use keylane_core::FailureHeaders;
 
 use super::bounded_text::{ErrorText, bounded_text};
-use super::names;
 use super::retry_headers::{last_metadata, wrote};
+use super::{conventions, names};
 use crate::Headers;
-use crate::config::NAME_LIMIT_BYTES;
+use crate::config::{HeaderConvention, NAME_LIMIT_BYTES};
 use crate::record::Origin;
 use crate::support::rfc3339;
 
@@ -19,6 +22,8 @@ pub(crate) struct FailureHistory {
     pub(crate) last_failure_millis: i64,
     /// One short word: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, …
     pub(crate) reason: &'static str,
+    /// The last error's class; empty where there was no error.
+    pub(crate) class: Cow<'static, str>,
     /// The last error's text.
     pub(crate) error: ErrorText,
 }
@@ -30,9 +35,14 @@ pub(crate) struct Writer<'a> {
     /// The assignment, in the group's terms: its generation and the member, `17/rdkafka-…`. `None`
     /// where the client does not report it.
     pub(crate) epoch: Option<&'a str>,
+    /// The group's retry topic.
+    pub(crate) retry_topic: Option<&'a str>,
+    /// In whose headers dead letters are written too.
+    pub(crate) conventions: &'a BTreeSet<HeaderConvention>,
 }
 
-/// The headers of a dead letter: the record's own as they were, then ours.
+/// The headers of a dead letter: the record's own as they were, then ours, then those of other
+/// conventions.
 ///
 /// `origin` and `origin_timestamp` are where the record was read *first*: for a record from the
 /// retry topic they come from [`super::read_retry_state`]. Its retry headers are removed.
@@ -53,6 +63,19 @@ pub(crate) fn dead_letter_headers(
         history,
         which,
     );
+    if which == FailureHeaders::Fewest {
+        return headers;
+    }
+    if let Some(topic) = writer.retry_topic {
+        headers.push(names::RETRY_TOPIC, bounded_text(topic, NAME_LIMIT_BYTES));
+    }
+    let failure = conventions::Failure {
+        origin,
+        origin_timestamp,
+        writer,
+        history,
+    };
+    conventions::push(&mut headers, &failure, which);
     headers
 }
 
@@ -72,9 +95,14 @@ pub(super) fn without_ours(original: &Headers) -> Headers {
         })
         .map(|(at, _)| at);
 
+    let conventions = conventions::written(original);
     let mut kept = Headers::new();
     for (at, (name, value)) in original.iter().enumerate() {
-        if names::OURS.contains(&name) || ours_at == Some(at) {
+        let is_of_earlier_letter = |&it| name.starts_with(conventions::prefix(it));
+        if names::OURS.contains(&name)
+            || ours_at == Some(at)
+            || conventions.iter().any(is_of_earlier_letter)
+        {
             continue;
         }
         match value {
@@ -88,6 +116,13 @@ pub(super) fn without_ours(original: &Headers) -> Headers {
 /// A group's name as headers have it.
 pub(crate) fn group_as_written(group: &str) -> String {
     bounded_text(group, NAME_LIMIT_BYTES)
+}
+
+/// The error's class as headers have it.
+pub(super) fn error_class(history: &FailureHistory) -> Option<String> {
+    Some(&history.class)
+        .filter(|class| !class.is_empty())
+        .map(|class| bounded_text(class, NAME_LIMIT_BYTES))
 }
 
 /// Appends what dead letters and retried records have in common.
@@ -123,6 +158,9 @@ pub(super) fn push_failure(
         rfc3339::format_millis(history.last_failure_millis),
     );
     headers.push(names::REASON, history.reason);
+    if let Some(class) = error_class(history) {
+        headers.push(names::ERROR_CLASS, class);
+    }
     if which == FailureHeaders::All {
         headers.push(names::ERROR, history.error.as_str().to_owned());
     }
@@ -151,8 +189,12 @@ pub(super) mod tests {
         Writer {
             group,
             epoch: Some(group),
+            retry_topic: Some(group),
+            conventions: &NONE,
         }
     }
+
+    pub(in crate::dead_letter) static NONE: BTreeSet<HeaderConvention> = BTreeSet::new();
 
     /// The producer's headers in order, as a retry or dead letter must keep them.
     pub(in crate::dead_letter) fn foreign(headers: &Headers) -> Vec<(String, Option<Bytes>)> {
@@ -199,15 +241,25 @@ pub(super) mod tests {
     pub(in crate::dead_letter) fn histories() -> impl Strategy<Value = FailureHistory> {
         let reason = prop_oneof![Just("exhausted"), Just("undecodable")];
         let error = prop_oneof![any::<String>(), "\\PC{900,1200}"];
-        (any::<u32>(), any::<i64>(), any::<i64>(), reason, error).prop_map(
-            |(attempts, first, last, reason, error)| FailureHistory {
-                attempts,
-                first_failure_millis: first,
-                last_failure_millis: last,
-                reason,
-                error: ErrorText::of(&error),
-            },
+        let class = prop_oneof![Just(String::new()), any::<String>(), "\\PC{200,400}"];
+        (
+            any::<u32>(),
+            any::<i64>(),
+            any::<i64>(),
+            reason,
+            class,
+            error,
         )
+            .prop_map(
+                |(attempts, first, last, reason, class, error)| FailureHistory {
+                    attempts,
+                    first_failure_millis: first,
+                    last_failure_millis: last,
+                    reason,
+                    class: class.into(),
+                    error: ErrorText::of(&error),
+                },
+            )
     }
 
     pub(in crate::dead_letter) fn parking_failure() -> (Origin, FailureHistory) {
@@ -221,6 +273,7 @@ pub(super) mod tests {
             first_failure_millis: 1_763_698_843_017,
             last_failure_millis: 1_763_698_900_000,
             reason: "exhausted",
+            class: "gateway::Busy".into(),
             error: ErrorText::of("gateway said 503\nbody: busy"),
         };
         (origin, history)
@@ -234,6 +287,8 @@ pub(super) mod tests {
         let writer = Writer {
             group: "notifier",
             epoch: Some("17/gate-1"),
+            retry_topic: Some("parking-retry"),
+            conventions: &NONE,
         };
         let headers = dead_letter_headers(
             &original,
@@ -267,7 +322,9 @@ pub(super) mod tests {
                 "keylane-first-failure=2025-11-21T04:20:43.017Z",
                 "keylane-last-failure=2025-11-21T04:21:40.000Z",
                 "keylane-reason=exhausted",
+                "keylane-error-class=gateway::Busy",
                 "keylane-error=gateway said 503 body: busy",
+                "keylane-retry-topic=parking-retry",
             ]
         );
     }
@@ -292,7 +349,8 @@ pub(super) mod tests {
             with(FailureHeaders::WithoutError),
         );
         let mut but_the_error = names(&all);
-        assert_eq!(but_the_error.pop().as_deref(), Some(names::ERROR));
+        but_the_error.retain(|name| name != names::ERROR);
+        assert_ne!(names(&all), but_the_error);
         assert_eq!(names(&without), but_the_error);
         let fewest = with(FailureHeaders::Fewest);
         let kept = [

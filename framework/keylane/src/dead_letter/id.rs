@@ -72,7 +72,7 @@ impl FailedRecordId {
 /// `None` where keylane never wrote one; else that of the last retry, of whichever program.
 fn round(headers: &Headers) -> Option<u32> {
     number::<u32>(headers, names::RETRY_ROUND)?;
-    Some(read_retry_state(headers, last_metadata(headers).as_ref()).round)
+    Some(read_retry_state(headers, last_metadata(headers).as_ref(), None).round)
 }
 
 /// The form for logs, without the timestamp.
@@ -92,7 +92,7 @@ impl fmt::Display for FailedRecordId {
 mod tests {
     use keylane_core::FailureHeaders;
 
-    use super::super::headers::tests::parking_failure;
+    use super::super::headers::tests::{NONE, parking_failure};
     use super::super::{Round, Writer, dead_letter_headers, retry_headers};
     use super::*;
 
@@ -102,6 +102,8 @@ mod tests {
         let writer = |epoch| Writer {
             group: "notifier",
             epoch: Some(epoch),
+            retry_topic: None,
+            conventions: &NONE,
         };
         let dead = |epoch| {
             dead_letter_headers(
@@ -147,6 +149,8 @@ mod tests {
         let writer = Writer {
             group: "notifier",
             epoch: None,
+            retry_topic: None,
+            conventions: &NONE,
         };
         let round = Round {
             number: 2,
@@ -180,6 +184,8 @@ mod tests {
             Writer {
                 group: "g",
                 epoch: None,
+                retry_topic: None,
+                conventions: &NONE,
             },
             &history,
             FailureHeaders::All,

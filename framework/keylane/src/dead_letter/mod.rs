@@ -7,12 +7,14 @@
 //! [`LegacyTasks`]: crate::config::LegacyTasks
 
 mod bounded_text;
+mod conventions;
 mod headers;
 mod id;
 mod intake;
 mod names;
 mod provenance;
 mod retry_headers;
+mod spring;
 
 pub(crate) use bounded_text::{ErrorText, bounded_text};
 pub(crate) use headers::{FailureHistory, Writer, dead_letter_headers, group_as_written};

@@ -11,15 +11,24 @@ pub(super) const ATTEMPTS: &str = "keylane-attempts";
 pub(super) const FIRST_FAILURE: &str = "keylane-first-failure";
 pub(super) const LAST_FAILURE: &str = "keylane-last-failure";
 pub(super) const REASON: &str = "keylane-reason";
+pub(super) const ERROR_CLASS: &str = "keylane-error-class";
 pub(super) const ERROR: &str = "keylane-error";
+/// The group's, of a dead letter.
+pub(super) const RETRY_TOPIC: &str = "keylane-retry-topic";
+/// The other conventions that a dead letter is written in.
+pub(super) const HEADERS: &str = "keylane-headers";
 pub(super) const RETRY_ROUND: &str = "keylane-retry-round";
 pub(super) const RETRY_DUE: &str = "keylane-retry-due";
 pub(super) const RETRIED_FOR: &str = "keylane-retried-for";
 /// Decaton's header; not ours to remove unless we wrote it.
 pub(super) use crate::record::TASK_METADATA as DECATON_METADATA;
 
+/// Spring Kafka's headers; never ours to remove.
+pub(super) const SPRING_NEXT_ATTEMPT: &str = "retry_topic-attempts";
+pub(super) const SPRING_DUE: &str = "retry_topic-backoff-timestamp";
+
 /// Every header that is keylane's alone.
-pub(super) const OURS: [&str; 14] = [
+pub(super) const OURS: [&str; 17] = [
     ORIGIN_TOPIC,
     ORIGIN_PARTITION,
     ORIGIN_OFFSET,
@@ -30,7 +39,10 @@ pub(super) const OURS: [&str; 14] = [
     FIRST_FAILURE,
     LAST_FAILURE,
     REASON,
+    ERROR_CLASS,
     ERROR,
+    RETRY_TOPIC,
+    HEADERS,
     RETRY_ROUND,
     RETRY_DUE,
     RETRIED_FOR,

@@ -36,8 +36,8 @@ fn may_be_ours(group: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::headers::tests::parking_failure;
-    use super::super::{Round, Writer, dead_letter_headers, read_retry_state, retry_headers};
+    use super::super::headers::tests::{by, parking_failure};
+    use super::super::{Round, dead_letter_headers, read_retry_state, retry_headers};
     use super::*;
     use crate::record::TaskMetadata;
 
@@ -57,7 +57,7 @@ mod tests {
 
     fn retried(group: &str, round: u32, due: i64) -> Headers {
         let (origin, history) = parking_failure();
-        let writer = Writer { group, epoch: None };
+        let writer = by(group);
         retry_headers(
             &with(&PRODUCERS),
             &origin,
@@ -77,7 +77,7 @@ mod tests {
         let metadata = headers
             .last("dt_meta")
             .and_then(|bytes| TaskMetadata::decode(bytes).ok());
-        let state = read_retry_state(headers, metadata.as_ref());
+        let state = read_retry_state(headers, metadata.as_ref(), None);
         provenance(headers, state.requeued)
     }
 
@@ -120,10 +120,7 @@ mod tests {
     fn a_dead_letter_that_was_copied_to_the_retry_topic_counts_as_its_groups_until_it_is_requeued()
     {
         let (origin, history) = parking_failure();
-        let writer = Writer {
-            group: "billing",
-            epoch: None,
-        };
+        let writer = by("billing");
         let dead = dead_letter_headers(
             &with(&PRODUCERS),
             &origin,

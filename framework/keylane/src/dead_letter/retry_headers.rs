@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keylane_core::{DecatonRetry, FailureHeaders, LastRetry, OwnRetry};
+use keylane_core::{DecatonRetry, FailureHeaders, LastRetry, OwnRetry, SpringRetry};
 
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::names;
@@ -76,13 +76,17 @@ pub(crate) fn retry_headers(
 ///
 /// Only for records of a retry topic: a dead letter that was copied back to its origin topic still
 /// names its old attempts.
-pub(crate) fn read_retry_state(headers: &Headers, metadata: Option<&TaskMetadata>) -> RetryState {
+pub(crate) fn read_retry_state(
+    headers: &Headers,
+    metadata: Option<&TaskMetadata>,
+    spring: Option<SpringRetry>,
+) -> RetryState {
     let LastRetry {
         round,
         attempts,
         due_millis,
         requeued,
-    } = own_retry(headers).last_retry(metadata.map(decaton_retry), None);
+    } = own_retry(headers).last_retry(metadata.map(decaton_retry), spring);
     RetryState {
         round,
         attempts,
@@ -176,7 +180,7 @@ mod tests {
     }
 
     fn state_of(headers: &Headers) -> RetryState {
-        read_retry_state(headers, last_metadata(headers).as_ref())
+        read_retry_state(headers, last_metadata(headers).as_ref(), None)
     }
 
     /// As Decaton requeues a record: it keeps all headers but `dt_meta`, and writes one of its own.
@@ -421,6 +425,7 @@ mod tests {
             first_failure_millis: 1,
             last_failure_millis: 1,
             reason: "fatal",
+            class: "".into(),
             error: ErrorText::of("no"),
         }
     }

@@ -1,10 +1,13 @@
 //! The headers that keylane reads off records, and what becomes of everybody else's.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use keylane_core::FailureHeaders;
 
 use crate::Headers;
+use crate::config::HeaderConvention;
 use crate::dead_letter::{
     ErrorText, FailureHistory, Intake, Round, Writer, dead_letter_headers, provenance,
     retry_headers,
@@ -182,7 +185,11 @@ fn decimal(text: &[u8]) -> Option<i128> {
 const WRITER: Writer<'_> = Writer {
     group: "group",
     epoch: Some("1/member"),
+    retry_topic: None,
+    conventions: &NO_CONVENTIONS,
 };
+
+static NO_CONVENTIONS: BTreeSet<HeaderConvention> = BTreeSet::new();
 
 /// On to the retry topic and from there to the dead-letter topic: the past is read back, everybody
 /// else's headers are as they were, and nothing grows.
@@ -198,6 +205,7 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         first_failure_millis: millis,
         last_failure_millis: state.due_millis.unwrap_or(i64::MIN),
         reason: "exhausted",
+        class: "".into(),
         error: ErrorText::of(&String::from_utf8_lossy(
             original
                 .last("keylane-error")

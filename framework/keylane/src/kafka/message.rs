@@ -104,8 +104,7 @@ impl<'a> NativeMessage<'a> {
         (known && millis != -1).then_some(millis)
     }
 
-    /// A copy of the headers; `None` where there are none. Names that are not UTF-8 are made so,
-    /// with U+FFFD.
+    /// A copy of the headers; `None` where there are none, or more than librdkafka reads (100,000).
     pub(crate) fn headers(&self) -> Option<Headers> {
         let mut list = std::ptr::null_mut();
         // SAFETY: the message is live; on success `list` belongs to the message.
@@ -114,28 +113,37 @@ impl<'a> NativeMessage<'a> {
             return None;
         }
         // SAFETY: `list` is non-null and lives as long as the message.
-        let count = unsafe { sys::rd_kafka_header_cnt(list) };
-        let mut headers = Headers::new();
-        for index in 0..count {
-            let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
-            // SAFETY: `list` is live, and the three out-pointers are valid places to write to.
-            let error = unsafe {
-                sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length)
-            };
-            if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
-                break;
-            }
-            // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to
-            // `list`.
-            let (name, value) =
-                unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
-            match value {
-                Some(value) => headers.push(name, Bytes::copy_from_slice(value)),
-                None => headers.push_null(name),
-            }
-        }
-        Some(headers)
+        Some(unsafe { copied(list) })
     }
+}
+
+/// Names that are not UTF-8 get U+FFFD where they are not. Of names with a NUL, librdkafka's
+/// interface gives what is before it.
+///
+/// SAFETY: `list` is a live list of librdkafka.
+unsafe fn copied(list: *const sys::rd_kafka_headers_t) -> Headers {
+    // SAFETY: by the contract above.
+    let count = unsafe { sys::rd_kafka_header_cnt(list) };
+    let mut headers = Headers::new();
+    for index in 0..count {
+        let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
+        // SAFETY: `list` is live, and the three out-pointers are valid places to write to.
+        let error = unsafe {
+            sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length)
+        };
+        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
+            break;
+        }
+        // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to
+        // `list`.
+        let (name, value) =
+            unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
+        match value {
+            Some(value) => headers.push(name, Bytes::copy_from_slice(value)),
+            None => headers.push_null(name),
+        }
+    }
+    headers
 }
 
 /// Null is no value, and not an empty one.
@@ -147,4 +155,31 @@ pub(super) unsafe fn bytes<'a>(
 ) -> Option<&'a [u8]> {
     // SAFETY: by the contract above.
     (!pointer.is_null()).then(|| unsafe { slice(pointer.cast(), length) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `headers.md` says so.
+    #[test]
+    fn a_name_is_changed_where_it_is_not_utf8_and_ends_before_a_nul() {
+        let names: [&[u8]; 5] = [b"plain", "gr\u{fc}n".as_bytes(), b"a\xffb", b"a\0b", b"\0b"];
+        // SAFETY: the list is live until it is destroyed, and each name has the length beside it.
+        let headers = unsafe {
+            let list = sys::rd_kafka_headers_new(names.len());
+            for name in names {
+                let (at, length) = (name.as_ptr().cast(), name.len() as isize);
+                let value = b"v\0w";
+                sys::rd_kafka_header_add(list, at, length, value.as_ptr().cast(), 3);
+            }
+            let headers = copied(list);
+            sys::rd_kafka_headers_destroy(list);
+            headers
+        };
+        let value = Bytes::from_static(b"v\0w");
+        let read = ["plain", "gr\u{fc}n", "a\u{fffd}b", "a", ""];
+        let read: Headers = read.map(|name| (name, value.clone())).into_iter().collect();
+        assert_eq!(headers, read);
+    }
 }

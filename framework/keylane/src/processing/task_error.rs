@@ -99,6 +99,12 @@ impl Cause {
             .unwrap_or(self.class)
     }
 
+    /// The same, to be kept.
+    pub(crate) fn class_name(&self) -> Cow<'static, str> {
+        let name = self.names.as_ref().and_then(|names| names.class.clone());
+        name.unwrap_or(Cow::Borrowed(self.class))
+    }
+
     pub(crate) fn place(&self) -> Option<&str> {
         self.names.as_ref()?.place.as_deref()
     }

@@ -65,6 +65,7 @@ mod tests {
             first_failure_millis: 1,
             last_failure_millis: 2,
             reason: "",
+            class: "".into(),
             error: ErrorText::of("now"),
         }));
         assert_eq!(error(&retried).as_deref(), Some("now"));

@@ -9,6 +9,7 @@ use super::owned::OwnedPartition;
 use super::report::{Ended, observe, observed, report_parked};
 use super::verdicts::carry_out;
 use crate::dead_letter::{ErrorText, FailureHistory};
+use crate::processing::Cause;
 use crate::support::LogLimit;
 use crate::support::clock;
 
@@ -55,7 +56,7 @@ impl Settling {
                 cause,
             } => {
                 let text = ErrorText::of(&error);
-                self.note_failure(owned, ticket, failure, &error, text.clone());
+                self.note_failure(owned, ticket, failure, &error, text.clone(), &cause);
                 // The fields of a parked record's log line.
                 let ended = Ended::of(owned, ticket);
                 let runtime = owned.runtime.clone();
@@ -84,6 +85,7 @@ impl Settling {
         failure: Failure,
         error: &str,
         text: ErrorText,
+        cause: &Cause,
     ) {
         let (topic, partition) = (owned.source.topic.clone(), owned.source.partition);
         let Some(pending) = owned.core.record_mut(ticket) else {
@@ -115,6 +117,7 @@ impl Settling {
             first_failure_millis: first,
             last_failure_millis: now,
             reason: "",
+            class: cause.class_name(),
             error: text,
         }));
     }

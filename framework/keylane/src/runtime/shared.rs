@@ -1,5 +1,6 @@
 //! What the owners of one subscription share.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use keylane_core::{
 use super::foreign::RetryOwnership;
 use super::observer::Observer;
 use crate::SubscriptionConfig;
-use crate::config::LegacyTasks;
+use crate::config::{HeaderConvention, LegacyTasks};
 use crate::kafka::config::ClientSettings;
 use crate::metrics::SubscriptionMetrics;
 use crate::processing::Cause;
@@ -64,6 +65,8 @@ pub(crate) struct Runtime {
     /// Present where there is a retry topic.
     pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
+    /// In whose headers dead letters are written, besides keylane's own.
+    pub(crate) dead_letter_headers: BTreeSet<HeaderConvention>,
     /// The settings of the client that queries the partition counts of these topics.
     pub(crate) side_config: ClientSettings,
     /// Limits the log lines about failed writes.
@@ -127,6 +130,11 @@ impl Runtime {
             wraps_retries: config.legacy_tasks == LegacyTasks::Write,
             ownership,
             dead_letter_topic,
+            dead_letter_headers: config
+                .dead_letter
+                .as_ref()
+                .map(|it| it.headers.clone())
+                .unwrap_or_default(),
             side_config,
             failed_writes: LogLimit::every(FAILED_WRITES_EVERY),
             lease,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::config::{Backoff, Reading};
+use keylane::config::{Backoff, HeaderConvention, Reading};
 use keylane::status::State;
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{
@@ -319,6 +319,60 @@ async fn a_dead_letter_has_the_time_of_its_writing_and_the_records_own_in_a_head
     }
     let own: Vec<_> = dead.iter().map(|(_, own)| own.clone()).collect();
     assert_eq!(own, [Some(ahead.to_string()), Some(old.to_string())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_after_a_round_has_the_headers_that_spring_reads() {
+    let broker = broker(&["tasks", "tasks-retry", "dead"]);
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
+    producer
+        .enqueue(NewTask::json(&1).unwrap().key("k"))
+        .await
+        .unwrap();
+    let place = producer
+        .enqueue(NewTask::json(&2).unwrap().key("k"))
+        .await
+        .unwrap();
+    let quick = Backoff::fixed(Duration::from_millis(1));
+    let retry = Retry::in_place(0).then_topic_named("tasks-retry");
+    let subscription = subscribe(&broker, "tasks")
+        .retry(retry.topic_rounds(1).topic_backoff(quick))
+        .dead_letter(DeadLetter::topic("dead").headers([HeaderConvention::Spring]))
+        .start(Json, async |task: Task<i32>| match task.payload() {
+            2 => Err("no such vehicle".into()),
+            _ => Ok(()),
+        })
+        .await
+        .unwrap();
+    let dead = Arc::new(Mutex::new(Vec::new()));
+    let noted = dead.clone();
+    let dead_letters = subscribe(&broker, "dead")
+        .start(Raw, move |task: Task<bytes::Bytes>| {
+            noted.lock().unwrap().push(task.headers().clone());
+            async { Ok(()) }
+        })
+        .await
+        .unwrap();
+    eventually("the dead letter is read", || {
+        dead.lock().unwrap().len() == 1
+    })
+    .await;
+    subscription.shutdown().await.unwrap();
+    dead_letters.shutdown().await.unwrap();
+    let headers = &dead.lock().unwrap()[0];
+    let spring = |name: &str| headers.last(&format!("kafka_dlt-{name}")).unwrap();
+    assert_eq!(**spring("original-topic"), *b"tasks");
+    assert_eq!(
+        **spring("original-partition"),
+        place.partition.to_be_bytes()
+    );
+    assert_eq!(**spring("original-offset"), 1_i64.to_be_bytes());
+    let own = headers.last_str("keylane-origin-timestamp").unwrap();
+    let millis: i64 = own.parse().unwrap();
+    assert_eq!(**spring("original-timestamp"), millis.to_be_bytes());
+    assert_eq!(**spring("exception-message"), *b"no such vehicle");
+    assert_eq!(headers.last_str("keylane-error-class"), Some("&str"));
+    assert_eq!(headers.last_str("keylane-retry-topic"), Some("tasks-retry"));
 }
 
 fn unix_millis() -> i64 {

@@ -39,6 +39,8 @@ pub struct RetryTopic {
     /// Groups whose retries are processed like this group's own (default none); 100 at most. See
     /// [`Retry::adopt`](super::Retry::adopt).
     pub adopt: Vec<String>,
+    /// Whether the headers by which Spring Kafka retries are read (default no).
+    pub spring_headers: SpringHeaders,
 }
 
 impl Default for RetryTopic {
@@ -49,8 +51,39 @@ impl Default for RetryTopic {
             backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)),
             foreign: ForeignRetries::default(),
             adopt: Vec::new(),
+            spring_headers: SpringHeaders::default(),
         }
     }
+}
+
+/// Whether the headers by which Spring Kafka's `@RetryableTopic` retries are read in the retry topic.
+///
+/// `retry_topic-backoff-timestamp` is the time before which the record is not tried, and
+/// `retry_topic-attempts` the number of the next attempt. They count if that time lies behind the
+/// due time in keylane's own headers and in `dt_meta`. keylane does not write them. A Spring consumer
+/// on keylane's retry topic therefore ignores due times, and counts attempts from 1.
+///
+/// Spring reads its retry topic in a group of its own, `<group>-retry`. keylane reads it in the
+/// subscription's group, and so begins that topic where that group has no offset: at its beginning,
+/// by default.
+///
+/// # Examples
+/// ```
+/// use keylane::Retry;
+/// use keylane::config::SpringHeaders;
+///
+/// let retry = Retry::default().then_topic().spring_headers(SpringHeaders::Read);
+/// # let _ = retry;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SpringHeaders {
+    /// They are kept, and have no effect.
+    #[default]
+    Ignore,
+    /// They are kept and read.
+    Read,
 }
 
 /// What happens to a record of the retry topic that another consumer group wrote.

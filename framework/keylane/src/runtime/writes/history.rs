@@ -1,5 +1,7 @@
 //! The history of a failed record's attempts, for its headers.
 
+use std::borrow::Cow;
+
 use crate::dead_letter::{ErrorText, FailureHistory};
 use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;
@@ -22,6 +24,7 @@ pub(super) fn history(
                 first_failure_millis: now,
                 last_failure_millis: now,
                 reason,
+                class: Cow::Borrowed(""),
                 error: ErrorText::default(),
             }
         }
@@ -44,6 +47,7 @@ pub(super) fn poison_history(
         first_failure_millis: first.unwrap_or(now),
         last_failure_millis: now,
         reason: keylane_core::Reason::Poison.as_str(),
+        class: Cow::Borrowed(keylane_core::Reason::Poison.as_str()),
         error: ErrorText::of(&format!(
             "poison: the process ended {crashes} times while this record was being processed"
         )),

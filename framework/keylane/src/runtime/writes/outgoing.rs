@@ -178,6 +178,8 @@ impl Writes {
         Writer {
             group: &owned.runtime.group,
             epoch: self.membership.as_deref(),
+            retry_topic: owned.runtime.retry_topic.as_ref().map(|topic| &*topic.name),
+            conventions: &owned.runtime.dead_letter_headers,
         }
     }
 }

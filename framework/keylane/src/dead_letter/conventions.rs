@@ -1,0 +1,264 @@
+//! Dead letters in the headers of other programs' conventions. Pure.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use keylane_core::FailureHeaders;
+
+use super::headers::{FailureHistory, Writer, error_class, group_as_written};
+use super::names;
+use crate::Headers;
+use crate::config::HeaderConvention;
+use crate::record::Origin;
+
+/// What a convention's headers say.
+pub(super) struct Failure<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) origin_timestamp: Option<i64>,
+    pub(super) writer: Writer<'a>,
+    pub(super) history: &'a FailureHistory,
+}
+
+/// Appends the headers of each convention, and the names of those in `keylane-headers`.
+///
+/// A convention of which the record has headers of its own is left out: a mixture of two failures
+/// would be read as one.
+pub(super) fn push(headers: &mut Headers, failure: &Failure<'_>, which: FailureHeaders) {
+    if which == FailureHeaders::Fewest {
+        return;
+    }
+    let mut written = Vec::new();
+    for &convention in failure.writer.conventions {
+        if headers
+            .iter()
+            .any(|(name, _)| name.starts_with(prefix(convention)))
+        {
+            continue;
+        }
+        for (name, value) in fields(convention, failure, which == FailureHeaders::All) {
+            headers.push(format!("{}{name}", prefix(convention)), value);
+        }
+        written.push(convention.as_str());
+    }
+    if !written.is_empty() {
+        headers.push(names::HEADERS, written.join(","));
+    }
+}
+
+/// The conventions whose headers keylane wrote for an earlier failure of this record.
+pub(super) fn written(original: &Headers) -> BTreeSet<HeaderConvention> {
+    let names = original.last_str(names::HEADERS).unwrap_or("");
+    HeaderConvention::ALL
+        .into_iter()
+        .filter(|convention| names.split(',').any(|name| name == convention.as_str()))
+        .collect()
+}
+
+/// What the names of a convention's headers begin with.
+pub(super) fn prefix(convention: HeaderConvention) -> &'static str {
+    match convention {
+        HeaderConvention::Kip1191 => "__dlq.errors.",
+        HeaderConvention::Spring => "kafka_dlt-",
+        HeaderConvention::Connect => "__connect.errors.",
+    }
+}
+
+fn fields(
+    convention: HeaderConvention,
+    failure: &Failure<'_>,
+    with_error: bool,
+) -> Vec<(&'static str, Bytes)> {
+    let Origin {
+        topic,
+        partition,
+        offset,
+    } = failure.origin;
+    let text = |text: String| Bytes::from(text);
+    let topic = text(topic.to_string());
+    let group = text(group_as_written(failure.writer.group));
+    let class = error_class(failure.history).map(text);
+    let error = Some(failure.history.error.as_str())
+        .filter(|error| with_error && !error.is_empty())
+        .map(|error| text(error.to_owned()));
+    let fields = match convention {
+        HeaderConvention::Kip1191 => vec![
+            ("topic", Some(topic)),
+            ("partition", Some(text(partition.to_string()))),
+            ("offset", Some(text(offset.to_string()))),
+            ("group", Some(group)),
+            (
+                "delivery.count",
+                Some(text(failure.history.attempts.to_string())),
+            ),
+            ("message", error),
+        ],
+        // Java's `ByteBuffer`: big-endian.
+        HeaderConvention::Spring => vec![
+            ("original-topic", Some(topic)),
+            ("original-partition", Some(number(partition.to_be_bytes()))),
+            ("original-offset", Some(number(offset.to_be_bytes()))),
+            (
+                "original-timestamp",
+                failure
+                    .origin_timestamp
+                    .map(|millis| number(millis.to_be_bytes())),
+            ),
+            ("original-consumer-group", Some(group)),
+            ("exception-fqcn", class),
+            ("exception-message", error),
+        ],
+        HeaderConvention::Connect => vec![
+            ("topic", Some(topic)),
+            ("partition", Some(text(partition.to_string()))),
+            ("offset", Some(text(offset.to_string()))),
+            ("exception.class.name", class),
+            ("exception.message", error),
+        ],
+    };
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}
+
+fn number<const N: usize>(bytes: [u8; N]) -> Bytes {
+    Bytes::copy_from_slice(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::dead_letter_headers;
+    use super::super::headers::tests::{
+        by, histories, origins, parking_failure, producer_headers, size_bytes,
+    };
+    use super::*;
+
+    /// `headers.md` promises it to users, for each convention.
+    const ADDED_LIMIT_BYTES: usize = 2560;
+
+    fn of(conventions: &[HeaderConvention]) -> BTreeSet<HeaderConvention> {
+        conventions.iter().copied().collect()
+    }
+
+    fn letter(
+        original: &Headers,
+        conventions: &[HeaderConvention],
+        which: FailureHeaders,
+    ) -> Headers {
+        let (origin, history) = parking_failure();
+        let writer = Writer {
+            conventions: &of(conventions),
+            ..by("notifier")
+        };
+        let at = Some(1_763_698_842_000);
+        dead_letter_headers(original, &origin, at, writer, &history, which)
+    }
+
+    /// Those of one convention, as they lie on the wire.
+    fn written_by(headers: &Headers, convention: HeaderConvention) -> Vec<(&str, &[u8])> {
+        headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(prefix(convention))?, &**value?)))
+            .collect()
+    }
+
+    #[test]
+    fn each_convention_is_written_byte_for_byte_as_its_readers_expect_it() {
+        use HeaderConvention::*;
+        let headers = letter(&Headers::new(), &HeaderConvention::ALL, FailureHeaders::All);
+        let message = b"gateway said 503 body: busy".as_slice();
+        assert_eq!(
+            written_by(&headers, Kip1191),
+            [
+                ("topic", b"parking".as_slice()),
+                ("partition", b"3"),
+                ("offset", b"42"),
+                ("group", b"notifier"),
+                ("delivery.count", b"7"),
+                ("message", message),
+            ]
+        );
+        assert_eq!(
+            written_by(&headers, Spring),
+            [
+                ("original-topic", b"parking".as_slice()),
+                ("original-partition", &[0, 0, 0, 3]),
+                ("original-offset", &[0, 0, 0, 0, 0, 0, 0, 42]),
+                (
+                    "original-timestamp",
+                    &[0x00, 0x00, 0x01, 0x9a, 0xa4, 0xa4, 0x99, 0x90]
+                ),
+                ("original-consumer-group", b"notifier"),
+                ("exception-fqcn", b"gateway::Busy"),
+                ("exception-message", message),
+            ]
+        );
+        assert_eq!(
+            written_by(&headers, Connect),
+            [
+                ("topic", b"parking".as_slice()),
+                ("partition", b"3"),
+                ("offset", b"42"),
+                ("exception.class.name", b"gateway::Busy"),
+                ("exception.message", message),
+            ]
+        );
+        assert_eq!(
+            headers.last_str(names::HEADERS),
+            Some("kip-1191,spring,connect")
+        );
+    }
+
+    #[test]
+    fn a_letter_that_does_not_fit_loses_the_messages_and_then_the_conventions() {
+        let with = |which| letter(&Headers::new(), &HeaderConvention::ALL, which);
+        let has =
+            |headers: &Headers, what: &str| headers.iter().any(|(name, _)| name.ends_with(what));
+        let smaller = with(FailureHeaders::WithoutError);
+        assert!(!has(&smaller, "message") && has(&smaller, "original-offset"));
+        for convention in HeaderConvention::ALL {
+            let fewest = with(FailureHeaders::Fewest);
+            assert_eq!(written_by(&fewest, convention), []);
+        }
+    }
+
+    #[test]
+    fn headers_that_the_record_came_with_are_kept_and_those_of_an_earlier_letter_replaced() {
+        use HeaderConvention::*;
+        let came: Headers = [("kafka_dlt-original-topic", "before")]
+            .into_iter()
+            .collect();
+        let once = letter(&came, &[Spring, Connect], FailureHeaders::All);
+        assert_eq!(
+            written_by(&once, Spring),
+            [("original-topic", b"before".as_slice())]
+        );
+        assert_eq!(once.last_str(names::HEADERS), Some("connect"));
+
+        let neither = letter(&once, &[], FailureHeaders::All);
+        assert_eq!(written_by(&neither, Connect), []);
+        assert_eq!(written_by(&neither, Spring), written_by(&once, Spring));
+        assert_eq!(neither.last_str(names::HEADERS), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_convention_adds_no_more_than_its_limit_and_an_earlier_letters_are_replaced(
+            original in producer_headers(), origin in origins(), history in histories(), group in any::<String>(),
+        ) {
+            let letter = |original: &Headers, conventions: &[HeaderConvention]| {
+                let writer = Writer { conventions: &of(conventions), ..by(&group) };
+                dead_letter_headers(original, &origin, Some(i64::MIN), writer, &history, FailureHeaders::All)
+            };
+            let plain = letter(&original, &[]);
+            for convention in HeaderConvention::ALL {
+                let with = letter(&original, &[convention]);
+                prop_assert!(size_bytes(&with) <= size_bytes(&plain) + ADDED_LIMIT_BYTES);
+                prop_assert_eq!(&letter(&with, &[convention]), &with);
+                prop_assert_eq!(&letter(&with, &[]), &plain);
+            }
+        }
+    }
+}
