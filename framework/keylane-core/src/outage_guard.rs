@@ -19,8 +19,8 @@
 //!
 //! A lane *fails* if its latest attempt failed. It leaves when it succeeds, when its partition's
 //! epoch ends, or one minute after its next attempt had to have ended
-//! ([`OutageSettings::longest_attempt`]). The lane of a key is the same in the origin and in the
-//! retry topic. Failures that are the record's own, fatal and undecodable ones, are no sign of an
+//! ([`OutageSettings::longest_attempt`] after its wait for a place). The lane of a key is the same in
+//! the origin and in the retry topic. Failures that are the record's own, fatal and undecodable ones, are no sign of an
 //! outage.
 //!
 //! Everything the guard keeps is bounded: 64 lanes for each of 64 classes and of the rest of them,
@@ -191,6 +191,12 @@ impl OutageGuard {
     pub(crate) fn expects(&mut self, lane: u64, due: Moment) {
         self.lanes
             .keep_until(lane, due + self.settings.longest_attempt + LANE_GRACE);
+    }
+
+    /// The next attempt of a failing lane is due, and waits for others to end.
+    pub(crate) fn waits(&mut self, lane: u64, now: Moment) {
+        self.lanes
+            .keep_at_least_until(lane, now + self.settings.longest_attempt + LANE_GRACE);
     }
 
     /// A failing lane leaves then.

@@ -68,6 +68,13 @@ impl FailingLanes {
         }
     }
 
+    /// The same, where it would leave earlier.
+    pub(super) fn keep_at_least_until(&mut self, lane: u64, until: Moment) {
+        if let Some(failing) = self.lanes.get_mut(&lane) {
+            failing.until = failing.until.max(until);
+        }
+    }
+
     pub(super) fn remove(&mut self, lane: u64) -> Option<Failing> {
         let failing = self.lanes.remove(&lane)?;
         self.uncount(&failing);

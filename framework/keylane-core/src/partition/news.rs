@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
+use std::time::Duration;
 
-use super::Partition;
 use super::pending::PendingRecord;
+use super::{LaneOrder, Partition};
 use crate::failed_attempt::FailedAttempt;
 use crate::failure::Failure;
 use crate::lanes::HashedAlready;
@@ -17,6 +18,10 @@ use crate::time::Moment;
 /// The most failing lanes that are kept: nearly as many as the guard tracks, which is 64 for each
 /// of 65 classes. Beyond that all are dropped here, and the guard drops them by itself.
 const MOST_FAILING: usize = 4_096;
+
+/// Lanes that are due and wait for a place are reported to the guard once in this time, well within
+/// the time for which it keeps them.
+const WAITING_EVERY: Duration = Duration::from_secs(15);
 
 #[derive(Default)]
 pub(super) struct News {
@@ -31,6 +36,8 @@ pub(super) struct News {
     cleared: Vec<u64>,
     /// How many held records are reported to the guard.
     held: usize,
+    /// When to report the lanes that wait.
+    next_waiting: Moment,
 }
 
 impl News {
@@ -46,7 +53,32 @@ impl<R> Partition<R> {
     /// Whether there is something to report to the guard.
     pub fn has_news(&self) -> bool {
         let news = &self.news;
-        news.succeeded_at.is_some() || !news.cleared.is_empty() || news.held != self.pending.held()
+        let is_news = news.succeeded_at.is_some()
+            || !news.cleared.is_empty()
+            || news.held != self.pending.held();
+        is_news || self.reports_waiting()
+    }
+
+    fn reports_waiting(&self) -> bool {
+        // What comes through a retry topic has failed in another partition.
+        let may_be_failing =
+            !self.news.failing.is_empty() || self.settings.lane_order == LaneOrder::Due;
+        let waits = may_be_failing && !self.ready.is_empty() && !self.holds_starts();
+        waits && self.now >= self.news.next_waiting
+    }
+
+    /// What has failed last still has, however long its next attempt waits for a place.
+    fn report_waiting(&mut self, guard: &mut OutageGuard, source: Source) {
+        self.news.next_waiting = self.now + WAITING_EVERY;
+        for &slot in &self.ready {
+            let record = self.pending.get(slot);
+            let lane = record.lane();
+            let lane = lane.unwrap_or_else(|| source.lane_of(record.offset.get()));
+            // The partition that wrote a retry has reported its lane.
+            if record.rounds() > 0 || self.news.failing.contains(&lane) {
+                guard.waits(lane, self.now);
+            }
+        }
     }
 
     /// Reports to the guard what has happened since the last call. To be called after results were
@@ -60,6 +92,9 @@ impl<R> Partition<R> {
         }
         for lane in self.news.cleared.drain(..) {
             guard.cleared(lane, succeeded_at);
+        }
+        if self.reports_waiting() {
+            self.report_waiting(guard, source);
         }
         let held = self.pending.held();
         if self.news.held != held {

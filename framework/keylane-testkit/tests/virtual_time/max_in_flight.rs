@@ -242,3 +242,26 @@ async fn a_revoked_partition_keeps_the_places_of_what_it_finishes_and_no_other()
         assert_eq!(running.most(), 2, "lost: {is_lost}");
     }
 }
+
+/// While a record waits for a place, its last failure is still the latest word on its key.
+#[tokio::test]
+async fn an_outage_is_recognised_although_each_key_waits_long_for_its_place() {
+    const ATTEMPT: Duration = Duration::from_secs(300);
+    let handle = TestSubscription::new(Json, move |_: Task<u64>| async move {
+        tokio::time::sleep(ATTEMPT).await;
+        Err::<(), _>(TaskError::retryable("down"))
+    })
+    .retry(Retry::in_place(2).backoff(exactly(SECOND, SECOND)))
+    .attempt_timeout(ATTEMPT + SECOND)
+    // All keys are out of retries by then.
+    .idle_timeout(20 * ATTEMPT)
+    .configure(|config| config.limits.max_in_flight = Some(1))
+    .start();
+    for number in 0..6 {
+        let key = number.to_string();
+        handle.write(task(number).partition((number % 4) as i32).key(key));
+    }
+    assert!(handle.idle().await.is_err());
+    assert!(handle.outage().is_some());
+    assert_eq!(handle.dead_letters().len(), 0);
+}

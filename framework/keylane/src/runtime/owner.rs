@@ -425,6 +425,7 @@ impl Owner {
         let began = clock::now();
         let woken = async {
             tokio::select! {
+                biased;
                 () = owned.inbox.wait() => {}
                 () = self.place_request.granted() => {}
             }
