@@ -280,21 +280,31 @@ impl<R> Partition<R> {
         let patience = (cautious.is_waiting() && has_end)
             .then(|| cautious.asked_at + MARK_PATIENCE)
             .filter(|&moment| moment > self.now);
-        let let_go = cautious.alone().map(|alone| alone.since + SUSPECT_PATIENCE);
+        let let_go = self
+            .awaited()
+            .iter()
+            .map(|running| running.since + SUSPECT_PATIENCE);
         let next_trial =
             (cautious.next_trial > self.now && self.could_try()).then_some(cautious.next_trial);
         patience.into_iter().chain(let_go).chain(next_trial).min()
     }
 
-    /// The trial of a suspect that has run too long ends.
+    /// A trial neither lasts, nor waits for what a net has left running, for longer than that.
     pub(super) fn caution_tick(&mut self) {
-        let alone = self
-            .cautious
-            .alone()
-            .filter(|alone| self.now.since(alone.since) >= SUSPECT_PATIENCE);
-        if let Some(&Running { slot, .. }) = alone {
+        let is_over = |running: &&Running| self.now.since(running.since) >= SUSPECT_PATIENCE;
+        let let_go: Vec<_> = self.awaited().iter().filter(is_over).copied().collect();
+        for Running { slot, .. } in let_go {
             self.cautious.attempt_ended(slot);
             self.unwatch(slot);
+        }
+    }
+
+    /// What a trial waits for: in it its suspect, and before it what runs of this partition.
+    fn awaited(&self) -> &[Running] {
+        if self.cautious.trial.is_some() || self.is_trial_due() {
+            &self.cautious.running
+        } else {
+            &[]
         }
     }
 

@@ -288,6 +288,30 @@ fn a_net_goes_before_each_trial_however_much_time_has_passed() {
     assert!(partition.wants_trial());
 }
 
+#[test]
+fn a_record_of_a_net_that_does_not_end_keeps_suspects_and_others_waiting_for_a_while_only() {
+    let mut partition = crashed(2, &[(0, 0)], 4, 4);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, together([1, 2, 3]));
+    let started = start_all(&mut partition);
+    done(&mut partition, started[1]);
+    done(&mut partition, started[2]);
+    let let_go = Moment::new(SUSPECT_PATIENCE);
+    partition.tick(Moment::new(SUSPECT_PATIENCE / 2));
+    assert!(!partition.wants_trial(), "1 runs");
+    assert_eq!(partition.next_deadline(), Some(let_go));
+    partition.tick(let_go);
+    assert!(partition.wants_trial(), "1 is let go and runs on");
+    partition.begin_trial();
+    let (_, suspect) = start(&mut partition).expect("a suspect starts");
+    assert_eq!(partition.running_suspect(), Some(Offset::new(0)));
+    done(&mut partition, suspect);
+    assert!(!partition.end_trial());
+    confirm(&mut partition);
+    assert!(partition.end_trial());
+    done(&mut partition, started[0]);
+}
+
 fn run_one_by_one<const N: usize>(partition: &mut Partition<i64>, offsets: [i64; N]) {
     assert!(partition.next_start().is_none());
     assert_eq!(confirm(partition).named, together(offsets));
