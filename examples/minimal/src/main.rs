@@ -1,7 +1,7 @@
 //! A consumer in one file, with its test: `cargo run -p minimal -- HOST:PORT`.
 
 use keylane::{DeadLetter, Json, Subscription, Task, TaskError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::{ctrl_c, unix};
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct ParkingEvent {
@@ -30,8 +30,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .dead_letter(DeadLetter::topic("parking-events-dlq"))
         .start(Json, notify)
         .await?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(subscription.run_until(terminate.recv()).await?)
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let end = async {
+        tokio::select! { _ = terminate.recv() => {} _ = ctrl_c() => {} }
+    };
+    Ok(subscription.run_until(end).await?)
 }
 
 #[cfg(test)]

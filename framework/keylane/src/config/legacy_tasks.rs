@@ -49,6 +49,9 @@ pub enum LegacyTasks {
     /// for a retry topic that a Decaton before version 9 reads too. A retry of a tombstone keeps the
     /// header, because a wrapper cannot be null.
     ///
+    /// Set it when all members of the group have [`Read`](Self::Read): one that has neither takes a
+    /// wrapped retry for the task itself.
+    ///
     /// [`TaskFormat::Legacy`](crate::producer::TaskFormat::Legacy) is the same for a
     /// [`TaskProducer`](crate::TaskProducer).
     Write,
