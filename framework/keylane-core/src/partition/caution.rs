@@ -8,7 +8,7 @@
 //! |---|---|
 //! | has not crashed | everything, once the mark of this epoch is on the broker |
 //! | is careful | everything but suspects, up to [`GROUP`] records named together: a net |
-//! | is careful, and the next record is a suspect | the suspect, named alone, in a trial |
+//! | is careful, and it is the turn of its suspects | one suspect, named alone, in a trial |
 //!
 //! A suspect is a record that was named at a crash. The broker's evidence always covers what runs:
 //! before a record starts that the last mark does not cover, a new mark is wanted
@@ -19,7 +19,7 @@
 //! most, as its start waits for its mark. So while a coordinator is away, others wait for twice that
 //! at most. A crash in which the name is still on the broker may count once for its record. Before
 //! its next trial a partition leaves others as much time as its last one took, and goes on itself
-//! with what is not suspected, one net at least: see [`Partition::wants_trial`].
+//! with what is not suspected: see [`Partition::wants_trial`].
 //!
 //! Records that are named together are a net: whatever ran at the crash is in it, so the next start
 //! has a few suspects to try, for two marks each. To be in the net counts for nothing else, so
@@ -83,8 +83,8 @@ pub(super) struct Cautious {
     asked_at: Moment,
     confirmed: bool,
     trial: Option<Trial>,
-    /// Others go first until then.
-    next_trial: Moment,
+    /// Others go first until then, and with one net. `None` before the first trial of the epoch.
+    next_trial: Option<Moment>,
     /// Starts that a net still has before the next trial.
     net_left: usize,
     /// The named records that run.
@@ -118,7 +118,7 @@ impl Cautious {
             asked_at: Moment::ORIGIN,
             confirmed: false,
             trial: None,
-            next_trial: Moment::ORIGIN,
+            next_trial: None,
             net_left: 0,
             running: Vec::new(),
             watch,
@@ -284,8 +284,9 @@ impl<R> Partition<R> {
             .awaited()
             .iter()
             .map(|running| running.since + SUSPECT_PATIENCE);
-        let next_trial =
-            (cautious.next_trial > self.now && self.could_try()).then_some(cautious.next_trial);
+        let next_trial = cautious
+            .next_trial
+            .filter(|&moment| moment > self.now && self.could_try());
         patience.into_iter().chain(let_go).chain(next_trial).min()
     }
 

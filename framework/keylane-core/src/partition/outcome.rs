@@ -95,7 +95,7 @@ pub enum FailureHeaders {
     /// All of them.
     #[default]
     All,
-    /// All but the error's text, the longest one.
+    /// All but the error's text, the longest one, and those for other programs.
     WithoutError,
     /// Its origin, the group and the reason.
     Fewest,

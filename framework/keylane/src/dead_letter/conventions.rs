@@ -21,22 +21,27 @@ pub(super) struct Failure<'a> {
 
 /// Appends the headers of each convention, and the names of those in `keylane-headers`.
 ///
-/// A convention of which the record has headers of its own is left out: a mixture of two failures
-/// would be read as one.
+/// A convention of which the record names a topic of its own is left out: a mixture of two failures
+/// would be read as one. In a dead letter that has to be smaller, keylane's own headers come first.
 pub(super) fn push(headers: &mut Headers, failure: &Failure<'_>, which: FailureHeaders) {
-    if which == FailureHeaders::Fewest {
+    if which != FailureHeaders::All {
         return;
     }
     let mut written = Vec::new();
     for &convention in failure.writer.conventions {
-        if headers
-            .iter()
-            .any(|(name, _)| name.starts_with(prefix(convention)))
-        {
+        let fields = fields(convention, failure)
+            .into_iter()
+            .filter_map(|(name, value)| Some((format!("{}{name}", prefix(convention)), value?)));
+        let mut fields = fields.peekable();
+        // The topic comes first. The group is also on what Spring has only requeued.
+        let is_there = fields
+            .peek()
+            .is_some_and(|(topic, _)| headers.iter().any(|(name, _)| name == topic));
+        if is_there {
             continue;
         }
-        for (name, value) in fields(convention, failure, which == FailureHeaders::All) {
-            headers.push(format!("{}{name}", prefix(convention)), value);
+        for (name, value) in fields {
+            headers.push(name, value);
         }
         written.push(convention.as_str());
     }
@@ -66,8 +71,7 @@ pub(super) fn prefix(convention: HeaderConvention) -> &'static str {
 fn fields(
     convention: HeaderConvention,
     failure: &Failure<'_>,
-    with_error: bool,
-) -> Vec<(&'static str, Bytes)> {
+) -> Vec<(&'static str, Option<Bytes>)> {
     let Origin {
         topic,
         partition,
@@ -78,9 +82,9 @@ fn fields(
     let group = text(group_as_written(failure.writer.group));
     let class = error_class(failure.history).map(text);
     let error = Some(failure.history.error.as_str())
-        .filter(|error| with_error && !error.is_empty())
+        .filter(|error| !error.is_empty())
         .map(|error| text(error.to_owned()));
-    let fields = match convention {
+    match convention {
         HeaderConvention::Kip1191 => vec![
             ("topic", Some(topic)),
             ("partition", Some(text(partition.to_string()))),
@@ -114,11 +118,7 @@ fn fields(
             ("exception.class.name", class),
             ("exception.message", error),
         ],
-    };
-    fields
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+    }
 }
 
 fn number<const N: usize>(bytes: [u8; N]) -> Bytes {
@@ -212,16 +212,30 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_does_not_fit_loses_the_messages_and_then_the_conventions() {
-        let with = |which| letter(&Headers::new(), &HeaderConvention::ALL, which);
-        let has =
-            |headers: &Headers, what: &str| headers.iter().any(|(name, _)| name.ends_with(what));
-        let smaller = with(FailureHeaders::WithoutError);
-        assert!(!has(&smaller, "message") && has(&smaller, "original-offset"));
-        for convention in HeaderConvention::ALL {
-            let fewest = with(FailureHeaders::Fewest);
-            assert_eq!(written_by(&fewest, convention), []);
+    fn a_letter_that_does_not_fit_loses_the_conventions_first() {
+        for which in [FailureHeaders::WithoutError, FailureHeaders::Fewest] {
+            let smaller = letter(&Headers::new(), &HeaderConvention::ALL, which);
+            for convention in HeaderConvention::ALL {
+                assert_eq!(written_by(&smaller, convention), []);
+            }
+            let plain = letter(&Headers::new(), &[], which);
+            assert_eq!(smaller, plain);
         }
+    }
+
+    /// Spring's retry topics put the group on a record, and nothing else of this convention.
+    #[test]
+    fn a_record_that_spring_has_requeued_gets_the_headers_that_spring_reads() {
+        let group = "kafka_dlt-original-consumer-group";
+        let came: Headers = [(group, "spring's")].into_iter().collect();
+        let headers = letter(&came, &[HeaderConvention::Spring], FailureHeaders::All);
+        let written = written_by(&headers, HeaderConvention::Spring);
+        assert_eq!(
+            written[0],
+            ("original-consumer-group", b"spring's".as_slice())
+        );
+        assert_eq!(written[1], ("original-topic", b"parking".as_slice()));
+        assert_eq!(headers.last_str(group), Some("notifier"));
     }
 
     #[test]

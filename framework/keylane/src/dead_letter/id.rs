@@ -52,7 +52,8 @@ pub struct FailedRecordId {
     /// re-created and offsets began again.
     pub origin_timestamp: Option<SystemTime>,
     /// Which round through the retry topic this is, from 1; `None` for a dead letter. Rounds of
-    /// another program that requeued the record since keylane did are counted too.
+    /// another program that requeued the record since keylane did are counted too, where it writes
+    /// them to `dt_meta`. Spring does not, and neither does Decaton for a task in the old wrapper.
     pub round: Option<u32>,
 }
 

@@ -158,7 +158,9 @@ impl Context {
     }
 
     fn complaint(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
-        if code != Some(RDKafkaErrorCode::InvalidSessionTimeout) {
+        let is_refused = code == Some(RDKafkaErrorCode::InvalidSessionTimeout);
+        // The brokers have taken it before, and another one may take it again.
+        if !is_refused || self.control.has_joined() {
             return trouble::note(&self.control, &self.metrics, code, reason);
         }
         // The client would be refused for ever, and the member have no partitions.

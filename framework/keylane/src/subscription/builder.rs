@@ -116,13 +116,16 @@ impl SubscriptionBuilder {
     ///
     /// # Examples
     /// ```
+    /// # fn main() -> Result<(), std::env::VarError> {
+    /// # if true { return Ok(()) }
     /// use keylane::Subscription;
     ///
-    /// // A pod of a StatefulSet keeps its name.
-    /// let name = std::env::var("POD_NAME").unwrap_or_else(|_| "parking-notifier-0".into());
+    /// // A pod of a StatefulSet keeps its name, which is its own.
+    /// let name = std::env::var("POD_NAME")?;
     /// let builder =
     ///     Subscription::builder("parking-notifier", "parking-events").instance_id(name);
     /// # let _ = builder;
+    /// # Ok(()) }
     /// ```
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.config.instance_id = Some(id.into());

@@ -17,7 +17,8 @@ impl<R> Partition<R> {
     /// [`begin_trial`](Self::begin_trial) when nothing else runs in the process, and keeps it so
     /// until [`end_trial`](Self::end_trial) returns that it is over. Before its next trial a
     /// partition leaves others as much time as its last one took, [`SUSPECT_PATIENCE`] at most, and
-    /// runs a net of its own.
+    /// runs a net of its own, for the same time at most. The first trial of an epoch comes first: a
+    /// killer of the net would strike before its suspects are tried.
     pub fn wants_trial(&self) -> bool {
         let cautious = &self.cautious;
         // While a mark has no answer, a trial would only keep others from starting.
@@ -68,7 +69,7 @@ impl<R> Partition<R> {
         self.cautious.trial = None;
         // The process may have stood still in it.
         let took = self.now.since(trial.since).min(SUSPECT_PATIENCE);
-        self.cautious.next_trial = self.now + took;
+        self.cautious.next_trial = Some(self.now + took);
         true
     }
 
@@ -90,12 +91,17 @@ impl<R> Partition<R> {
         let cautious = &self.cautious;
         let is_first = |(_, slot): (usize, u32)| match &cautious.asked {
             Some(net @ Named::Together(_)) => {
-                cautious.net_left > 0 && net.contains(self.pending.get(slot).offset)
+                cautious.net_left > 0
+                    && self.now.since(cautious.asked_at) < SUSPECT_PATIENCE
+                    && net.contains(self.pending.get(slot).offset)
             }
             _ => true,
         };
-        let is_time = cautious.next_trial <= self.now && self.could_try();
-        is_time && !self.next_ready().is_some_and(is_first)
+        let others_had_turn = match cautious.next_trial {
+            None => true,
+            Some(moment) => moment <= self.now && !self.next_ready().is_some_and(is_first),
+        };
+        others_had_turn && self.could_try()
     }
 
     /// Whether this record runs in a trial only: it is a suspect, or could not become one.

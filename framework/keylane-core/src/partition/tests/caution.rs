@@ -196,8 +196,10 @@ fn healthy_records_cost_a_mark_for_many_however_often_their_process_was_killed()
 #[test]
 fn what_was_named_together_at_a_crash_runs_alone_in_a_trial_and_the_others_without_it() {
     let mut partition = crashed(2, &[(0, 0), (1, 0), (4, 0)], 5, 4);
-    run_net(&mut partition, [2, 3]);
     for offset in [0, 1, 4] {
+        if offset == 1 {
+            run_net(&mut partition, [2, 3]);
+        }
         assert!(partition.next_start().is_none() && partition.wanted_mark().is_none());
         assert!(partition.wants_trial());
         partition.begin_trial();
@@ -276,40 +278,47 @@ fn a_process_that_stood_still_in_a_trial_puts_the_next_one_off_for_no_longer_tha
 
 /// The time may pass while it waits for its mark, or for the trials of other partitions.
 #[test]
-fn a_net_goes_before_each_trial_however_much_time_has_passed() {
+fn a_net_goes_before_each_trial_but_the_first_however_much_time_has_passed() {
     let mut partition = crashed(2, &[(0, 0), (1, 0)], 5, 1);
-    run_one_by_one(&mut partition, [2, 3, 4]);
     try_until(&mut partition, at(5));
-    for offset in 5..8 {
-        deliver(&mut partition, offset, offset as u64);
-    }
     partition.tick(at(60));
-    run_one_by_one(&mut partition, [5, 6, 7]);
+    run_one_by_one(&mut partition, [2, 3, 4]);
     assert!(partition.wants_trial());
 }
 
 #[test]
 fn a_record_of_a_net_that_does_not_end_keeps_suspects_and_others_waiting_for_a_while_only() {
-    let mut partition = crashed(2, &[(0, 0)], 4, 4);
+    let mut partition = crashed(2, &[(0, 0), (1, 0)], 5, 4);
+    try_until(&mut partition, at(0));
     assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, together([1, 2, 3]));
+    assert_eq!(confirm(&mut partition).named, together([2, 3, 4]));
     let started = start_all(&mut partition);
     done(&mut partition, started[1]);
     done(&mut partition, started[2]);
     let let_go = Moment::new(SUSPECT_PATIENCE);
     partition.tick(Moment::new(SUSPECT_PATIENCE / 2));
-    assert!(!partition.wants_trial(), "1 runs");
+    assert!(!partition.wants_trial(), "2 runs");
     assert_eq!(partition.next_deadline(), Some(let_go));
     partition.tick(let_go);
-    assert!(partition.wants_trial(), "1 is let go and runs on");
-    partition.begin_trial();
-    let (_, suspect) = start(&mut partition).expect("a suspect starts");
-    assert_eq!(partition.running_suspect(), Some(Offset::new(0)));
-    done(&mut partition, suspect);
-    assert!(!partition.end_trial());
-    confirm(&mut partition);
-    assert!(partition.end_trial());
+    assert!(partition.wants_trial(), "2 is let go and runs on");
+    try_until(&mut partition, let_go);
     done(&mut partition, started[0]);
+}
+
+#[test]
+fn slow_records_of_a_net_have_their_turn_for_a_while_only() {
+    let mut partition = crashed(2, &[(0, 0), (1, 0)], 5, 1);
+    try_until(&mut partition, at(0));
+    assert!(partition.next_start().is_none());
+    confirm(&mut partition);
+    let first = expect_start(&mut partition, 2);
+    partition.tick(Moment::new(SUSPECT_PATIENCE / 2));
+    done(&mut partition, first);
+    assert!(!partition.wants_trial());
+    let second = expect_start(&mut partition, 3);
+    partition.tick(Moment::new(SUSPECT_PATIENCE));
+    done(&mut partition, second);
+    assert!(partition.wants_trial() && partition.next_start().is_none());
 }
 
 fn run_one_by_one<const N: usize>(partition: &mut Partition<i64>, offsets: [i64; N]) {
@@ -329,11 +338,12 @@ fn a_record_that_is_retried_again_and_again_does_not_keep_a_suspect_from_its_tri
     let mut settings = settings();
     settings.retry.in_place = InPlace::Forever;
     settings.retry.backoff = exact(Duration::ZERO, Duration::ZERO);
-    let mut partition = reopened(settings, after(2, &[(0, 0)]));
-    for (offset, lane) in [(0, 1), (1, 2)] {
+    let mut partition = reopened(settings, after(2, &[(0, 0), (1, 0)]));
+    for (offset, lane) in [(0, 1), (1, 2), (2, 3)] {
         deliver(&mut partition, offset, lane);
     }
-    let retried = expect_start(&mut partition, 1);
+    try_until(&mut partition, at(0));
+    let retried = expect_start(&mut partition, 2);
     let _ = fail(&mut partition, retried, at(0));
     partition.tick(at(0));
     assert_eq!(partition.ready(), 2);
