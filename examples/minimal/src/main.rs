@@ -1,4 +1,4 @@
-//! A consumer in one file, with its test: `cargo run -p minimal -- HOST:PORT`.
+//! A consumer in one file, with its test in virtual time: `cargo run -p minimal -- HOST:PORT`.
 
 use keylane::{DeadLetter, Json, Subscription, Task, TaskError};
 use tokio::signal::{ctrl_c, unix};
@@ -6,7 +6,7 @@ use tokio::signal::{ctrl_c, unix};
 #[derive(serde::Serialize, serde::Deserialize)]
 struct ParkingEvent {
     vehicle: String,
-    place: u32,
+    place: Option<u32>,
 }
 
 /// Events of one vehicle come in order; different vehicles do not wait for each other.
@@ -16,7 +16,7 @@ async fn notify(task: Task<ParkingEvent>) -> Result<(), TaskError> {
         return Err(TaskError::fatal("an event without a vehicle"));
     }
     // In place of your HTTP call. With `?`, any error is retried: for 15 minutes unless set.
-    let place = u8::try_from(*place)?;
+    let place = u8::try_from(place.unwrap_or(0))?;
     println!("{vehicle} is at place {place}");
     Ok(())
 }
@@ -24,9 +24,8 @@ async fn notify(task: Task<ParkingEvent>) -> Result<(), TaskError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().init();
-    let brokers = std::env::args().nth(1);
     let subscription = Subscription::builder("parking-notifier", "parking-events")
-        .bootstrap_servers(brokers.unwrap_or("localhost:9092".into()))
+        .bootstrap_servers(std::env::args().nth(1).unwrap_or("localhost:9092".into()))
         .dead_letter(DeadLetter::topic("parking-events-dlq"))
         .start(Json, notify)
         .await?;
@@ -44,11 +43,10 @@ mod tests {
 
     use super::*;
 
-    /// In virtual time: a quarter of an hour takes some milliseconds.
     #[tokio::test]
     async fn an_event_is_done_or_refused_or_retried() {
         let outcome = async |vehicle: &str, place| {
-            let vehicle = vehicle.to_owned();
+            let (vehicle, place) = (vehicle.to_owned(), Some(place));
             let task = NewTask::json(&ParkingEvent { vehicle, place }).unwrap();
             TestSubscription::new(Json, notify).run(task).await
         };

@@ -172,15 +172,22 @@ impl SubscriptionBuilder {
     /// // A pool of 20 connections, whatever the number of partitions.
     /// let builder = Subscription::builder("parking-notifier", "parking-events").max_in_flight(20);
     /// assert_eq!(builder.config().limits.max_in_flight, Some(20));
+    ///
+    /// // Limits that are silent about it leave it as it is.
+    /// let builder = builder.limits(Default::default());
+    /// assert_eq!(builder.config().limits.max_in_flight, Some(20));
     /// ```
     pub fn max_in_flight(mut self, attempts: usize) -> Self {
         self.config.limits.max_in_flight = Some(attempts);
         self
     }
 
-    /// See [`SubscriptionConfig::limits`].
+    /// See [`SubscriptionConfig::limits`]. A [`max_in_flight`](Self::max_in_flight) that is set
+    /// already stays, unless these have another one.
     pub fn limits(mut self, limits: Limits) -> Self {
+        let max_in_flight = limits.max_in_flight.or(self.config.limits.max_in_flight);
         self.config.limits = limits;
+        self.config.limits.max_in_flight = max_in_flight;
         self
     }
 
