@@ -786,7 +786,8 @@ async fn a_foreign_retry_of_a_group_that_may_not_be_asked_about_is_held_and_the_
         ..NewRecord::keyed("k", "theirs")
     };
     site.kafka.produce(&site.retry, vec![retry]).await.unwrap();
-    let processor = |_: Task<Bytes>| async { Err(TaskError::fatal("it is not to be processed")) };
+    let processor =
+        |_: Task<Bytes>| async { Err::<(), _>(TaskError::fatal("it is not to be processed")) };
     let member = site.complete().start(Raw, processor).await.unwrap();
     let says = |words: &str| {
         let trouble = member
