@@ -36,7 +36,7 @@ pub(super) fn push(headers: &mut Headers, failure: &Failure<'_>, which: FailureH
         // The topic comes first. The group is also on what Spring has only requeued.
         let is_there = fields
             .peek()
-            .is_some_and(|(topic, _)| headers.iter().any(|(name, _)| name == topic));
+            .is_some_and(|(topic, _)| headers.contains(topic));
         if is_there {
             continue;
         }

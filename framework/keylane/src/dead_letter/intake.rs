@@ -34,7 +34,7 @@ impl Intake {
         is_retry_topic: bool,
     ) -> Option<RecordHeaders> {
         let wrapped = value
-            .filter(|_| self.legacy_tasks && !headers.as_ref().is_some_and(has_metadata))
+            .filter(|_| self.legacy_tasks && !has_metadata(headers.as_ref()))
             .and_then(legacy_task::unwrap);
         if headers.is_none() && wrapped.is_none() {
             return None;
@@ -45,7 +45,7 @@ impl Intake {
             None => (last_metadata(&all), None),
         };
         let retry = is_retry_topic.then(|| {
-            let spring = spring_retry(&all).filter(|_| self.spring_headers);
+            let spring = self.spring_headers.then(|| spring_retry(&all)).flatten();
             read_retry_state(&all, metadata.as_ref(), spring)
         });
         Some(RecordHeaders {
@@ -58,10 +58,8 @@ impl Intake {
 }
 
 /// As in Decaton, the header alone decides: the value of such a record is never wrapped.
-fn has_metadata(headers: &Headers) -> bool {
-    headers
-        .iter()
-        .any(|(name, _)| name == names::DECATON_METADATA)
+fn has_metadata(headers: Option<&Headers>) -> bool {
+    headers.is_some_and(|headers| headers.contains(names::DECATON_METADATA))
 }
 
 /// The headers of a record as its unwrapped value needs them: with the wrapper's metadata.

@@ -48,6 +48,11 @@ impl Headers {
         std::str::from_utf8(self.last(name)?).ok()
     }
 
+    /// Whether there is one of this name, also without a value.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.iter().any(|(other, _)| other == name)
+    }
+
     /// Removes every header of that name.
     ///
     /// # Examples

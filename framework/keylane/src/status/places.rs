@@ -79,7 +79,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// So many attempts, of so many that may run: for a test of your own code.
+    /// This number of attempts, and this limit: for a test of your own code.
     ///
     /// # Examples
     /// ```

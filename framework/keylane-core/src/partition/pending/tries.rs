@@ -90,7 +90,7 @@ impl Tries {
         self.retried_for.since_origin().saturating_add(given_back)
     }
 
-    /// For the retry policy, of a record with so many attempts since its delivery.
+    /// For the retry policy, of a record with this number of attempts since its delivery.
     pub(super) fn tried(&self, attempts: u32, rounds: u32, too_large_for_topic: bool) -> Tried {
         Tried {
             attempts_here: attempts.saturating_sub(self.forgiven),
@@ -102,8 +102,8 @@ impl Tries {
         }
     }
 
-    /// An attempt has failed that ran for so long: what that adds to the retry time. What it spent
-    /// in a total outage is given back when that is over.
+    /// Adds what a failed attempt of this length adds to the retry time. What it spent in a total
+    /// outage is given back when that is over.
     pub(super) fn failed(
         &mut self,
         attempt: FailedAttempt,
