@@ -136,6 +136,12 @@ impl OutageGuard {
             && !self.deployment.holds()
     }
 
+    /// Whether a total outage is suspected: several lanes fail, and nothing succeeds.
+    pub fn nothing_succeeds(&mut self, now: Moment) -> bool {
+        self.look(now);
+        self.whole.since(self.settings.quiet, self.now).is_some()
+    }
+
     pub(crate) fn patience(&self) -> Duration {
         self.settings.patience
     }

@@ -20,7 +20,7 @@ pub use commits::{Answered, Commits, LastStep};
 pub use epoch_commits::{Due, EpochCommits, Report};
 pub use marks::{Outgoing, Refused};
 pub use metadata_limit::MetadataLimit;
-pub use pauses::{PartitionLimits, PauseOrder, PauseWish, Pauses};
+pub use pauses::{MORE_AHEAD_IN_AN_OUTAGE, PartitionLimits, PauseOrder, PauseWish, Pauses};
 pub use point::{CommitPoint, CommittedPosition, OPENING};
 pub use read_log::{Arrival, NextEpoch, Reached, ReadLog, Sighting};
 pub use recent_reads::{RecentReads, fingerprint};

@@ -2,6 +2,11 @@
 
 use crate::budget::{Budget, BudgetChange};
 
+/// How many more records may be settled ahead of the watermark while nothing succeeds in the whole
+/// subscription. A full window is then no sign that the records that fail are at fault: what would
+/// show it is not read.
+pub const MORE_AHEAD_IN_AN_OUTAGE: u64 = 100_000;
+
 /// What all partitions of a member have in common: the bytes that are pending, and whether nothing
 /// is to be fetched at all.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +48,23 @@ pub enum PauseOrder {
 
 impl PartitionLimits {
     /// Takes the present levels. Returns whether one of the limits requires a pause.
-    pub fn update(&mut self, pending: u64, ahead: u64) -> bool {
+    ///
+    /// While `nothing_succeeds`, what is settled ahead pauses [later](MORE_AHEAD_IN_AN_OUTAGE). Else
+    /// a partition whose oldest records fail for good would read nothing more, so nothing would
+    /// succeed, and the total outage that is suspected would not end. The question is asked only
+    /// where the answer matters.
+    pub fn update(
+        &mut self,
+        pending: u64,
+        ahead: u64,
+        nothing_succeeds: impl FnOnce() -> bool,
+    ) -> bool {
         self.records.update(pending);
         self.ahead.update(ahead);
+        let limit = self.ahead.room(0).saturating_add(MORE_AHEAD_IN_AN_OUTAGE);
+        if self.ahead.is_paused() && ahead < limit && nothing_succeeds() {
+            self.ahead.update(0);
+        }
         self.records.is_paused() || self.ahead.is_paused()
     }
 }
@@ -140,10 +159,31 @@ mod tests {
             records: Budget::new(10, 7),
             ahead: Budget::new(100, 70),
         };
-        assert!(!limits.update(9, 99));
-        assert!(limits.update(10, 100));
-        assert!(limits.update(7, 71), "the second one");
-        assert!(limits.update(10, 70), "the first one again");
-        assert!(!limits.update(7, 70));
+        let mut update = |pending, ahead| limits.update(pending, ahead, || false);
+        assert!(!update(9, 99));
+        assert!(update(10, 100));
+        assert!(update(7, 71), "the second one");
+        assert!(update(10, 70), "the first one again");
+        assert!(!update(7, 70));
+    }
+
+    #[test]
+    fn while_nothing_succeeds_more_may_be_settled_ahead_but_not_without_limit() {
+        let mut limits = PartitionLimits {
+            records: Budget::new(10, 7),
+            ahead: Budget::new(100, 70),
+        };
+        let most = 100 + MORE_AHEAD_IN_AN_OUTAGE;
+        assert!(!limits.update(0, most - 1, || true));
+        assert!(!limits.ahead.is_paused(), "it is no cause of a pause");
+        assert!(
+            limits.update(10, most - 1, || true),
+            "the other limit stays"
+        );
+        assert!(limits.update(0, most, || true), "there is an end");
+        assert!(!limits.update(0, most - 1, || true));
+        assert!(limits.update(0, 100, || false), "something succeeds");
+        assert!(limits.update(0, 71, || false));
+        assert!(!limits.update(0, 70, || panic!("the answer does not matter")));
     }
 }

@@ -74,6 +74,7 @@ fn calm(kind: Kind, keys: u64, records: usize, until: u64) -> Scenario {
         keys,
         without_keys: false,
         concurrency: 16,
+        settled_ahead: u64::MAX,
         slowest_attempt: 200,
         hangs_for: None,
         records,
@@ -478,6 +479,37 @@ fn bad_records_of_a_slow_topic_are_given_up_within_retry_time_and_patience() {
         bad_records_of_a_slow_topic_are_given_up(&scenario, seed)
             .unwrap_or_else(|broken| panic!("{broken}"));
     });
+}
+
+/// Six bad records at the beginning of a partition, and many times as many good ones behind as may
+/// be settled ahead of them.
+fn six_bad_ones_and_a_full_window(random: &mut Random) -> Scenario {
+    let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+    let mut scenario = calm(kind, 1_000, 3_000, 30 * MINUTE);
+    scenario.partitions = 1;
+    scenario.settled_ahead = random.pick(&[1, 10, 100]);
+    scenario.bad = Bad::First(6);
+    scenario.guard.patience = Duration::from_secs(20 * 60);
+    scenario.ends_at = 6 * HOUR;
+    scenario
+}
+
+#[test]
+fn bad_records_with_a_full_window_behind_them_are_given_up_within_retry_time_and_patience() {
+    for_each_seed(|seed, random| {
+        let scenario = six_bad_ones_and_a_full_window(random);
+        bad_records_of_a_slow_topic_are_given_up(&scenario, seed)
+            .unwrap_or_else(|broken| panic!("{broken}"));
+    });
+}
+
+#[test]
+fn a_pause_that_lasts_while_nothing_succeeds_is_noticed() {
+    caught(
+        Fault::StaysPausedWhileNothingSucceeds,
+        bad_records_of_a_slow_topic_are_given_up,
+        six_bad_ones_and_a_full_window,
+    );
 }
 
 #[test]

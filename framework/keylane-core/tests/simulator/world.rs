@@ -438,7 +438,11 @@ impl World {
             return Ok(());
         };
         let (pending, ahead) = (owner.partition.pending(), owner.partition.settled_ahead());
-        let paused = owner.limits.update(pending as u64, ahead as u64);
+        let (guard, now) = (&mut self.guards[owner.member].real, self.now);
+        let nothing_succeeds = || guard.nothing_succeeds(now);
+        let paused = owner
+            .limits
+            .update(pending as u64, ahead as u64, nothing_succeeds);
         if paused {
             *self.corners.entry("a pause for the budget").or_default() += 1;
         }

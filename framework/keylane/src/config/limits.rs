@@ -33,7 +33,8 @@ pub struct Limits {
     /// 64 MiB); fetching resumes at 70 % of it.
     pub pending_bytes: usize,
     /// Offsets settled ahead of the oldest unsettled one, per partition, at which fetching pauses
-    /// (default 100,000).
+    /// (default 100,000). While a total outage is suspected, up to 100,000 more are taken in: where
+    /// the oldest records fail for good, only a success behind them can end it.
     pub settled_ahead: usize,
     /// Attempts in flight over all partitions of the subscription (default: no limit but
     /// `concurrency` in each partition).

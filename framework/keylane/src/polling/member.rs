@@ -82,7 +82,9 @@ impl Member {
 
     pub(crate) fn update_pauses(&mut self) {
         let is_draining = self.is_draining();
-        self.assignment.update_pauses(&self.client, is_draining);
+        let outages = &self.control.outages;
+        self.assignment
+            .update_pauses(&self.client, outages, is_draining);
     }
 
     /// After the answer to a rebalance: the partitions that stay are read on at once.

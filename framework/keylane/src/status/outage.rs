@@ -209,6 +209,12 @@ impl OutageWatch {
         lock(&self.seen)
     }
 
+    /// Whether a total outage is suspected.
+    pub(crate) fn nothing_succeeds(&self) -> bool {
+        let now = self.now();
+        self.guard().nothing_succeeds(now)
+    }
+
     /// Releases what is held, until the present outages have ended.
     pub(crate) fn release(&self) {
         let now = self.now();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::config::{Backoff, Exhausted, FailureReason, Limits};
 use keylane::status::{OutageKind, OutageStatus};
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError, TaskProducer};
@@ -59,6 +59,16 @@ impl Scene {
         needs_it: fn(u32) -> bool,
         error: fn() -> TaskError,
     ) -> Subscription {
+        let builder = self.subscribe("outages", "tasks").retry(retry);
+        self.start_as(builder, needs_it, error).await
+    }
+
+    async fn start_as(
+        &self,
+        builder: SubscriptionBuilder,
+        needs_it: fn(u32) -> bool,
+        error: fn() -> TaskError,
+    ) -> Subscription {
         let (done, is_down) = (self.done.clone(), self.is_down.clone());
         let processor = move |task: Task<u32>| {
             let number = *task.payload();
@@ -68,11 +78,7 @@ impl Scene {
             }
             async move { if fails { Err(error()) } else { Ok(()) } }
         };
-        self.subscribe("outages", "tasks")
-            .retry(retry)
-            .start(Json, processor)
-            .await
-            .unwrap()
+        builder.start(Json, processor).await.unwrap()
     }
 
     async fn enqueue(&self, numbers: impl IntoIterator<Item = u32>) {
@@ -178,6 +184,33 @@ async fn an_outage_with_fifteen_keys_dead_letters_none_and_the_first_success_end
     })
     .await;
     assert_eq!(scene.dead_letters().await, Vec::<String>::new());
+    scene.finish(subscription).await;
+}
+
+/// Nothing would succeed any longer, and the outage that is suspected would not end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_bad_keys_with_a_full_window_behind_them_do_not_keep_good_records_from_being_read() {
+    let scene = Scene::new().await;
+    // Of the five, four fail after the last success.
+    scene.enqueue((0..1).chain(10..20).chain(1..5)).await;
+    let builder = scene
+        .subscribe("outages", "tasks")
+        .retry(shortly())
+        .concurrency(1)
+        .limits(Limits::default().settled_ahead(5));
+    let subscription = scene
+        .start_as(
+            builder,
+            |number| number < 10,
+            || TaskError::retryable("bad"),
+        )
+        .await;
+    eventually("the five are held", || held(&subscription) == 5).await;
+    scene.enqueue([20]).await;
+    eventually("the record behind them is done", || {
+        scene.done.lock().unwrap().contains(&20)
+    })
+    .await;
     scene.finish(subscription).await;
 }
 

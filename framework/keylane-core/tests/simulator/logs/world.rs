@@ -479,7 +479,7 @@ impl World {
                 _ => row.figures.map_or(0, |figures| figures.ahead),
             };
             let wish = PauseWish {
-                over_limit: row.limits.update(row.pending(), ahead),
+                over_limit: row.limits.update(row.pending(), ahead, || false),
                 held: row.held,
                 ..PauseWish::default()
             };

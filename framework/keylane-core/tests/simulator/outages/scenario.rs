@@ -10,6 +10,8 @@ pub(crate) struct Scenario {
     pub(crate) keys: u64,
     pub(crate) without_keys: bool,
     pub(crate) concurrency: usize,
+    /// As many records may be settled ahead of the oldest unsettled one.
+    pub(crate) settled_ahead: u64,
     /// The longest attempt, in milliseconds, as all times here.
     pub(crate) slowest_attempt: u64,
     /// While the downstream is away, and for bad records, attempts take this long and time out.
@@ -61,6 +63,7 @@ pub(crate) enum Fault {
     None,
     HasNoGuard,
     TellsNothing,
+    StaysPausedWhileNothingSucceeds,
     ForgetsRetryTime,
     HasAGuardForEachPartition,
 }

@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane_core::member::PartitionLimits;
 use keylane_core::{
-    Delivery, Epoch, ErrorClass, FailedAttempt, LaneOrder, MAX_METADATA_BYTES, Moment, Offset,
-    OutageGuard, Partition, PartitionSettings, Position, Publish, PublishRequest, PublishResult,
-    RetryPolicy, SettledMap, Success, Ticket, Verdict, commit_map,
+    Budget, Delivery, Epoch, ErrorClass, FailedAttempt, LaneOrder, MAX_METADATA_BYTES, Moment,
+    Offset, OutageGuard, Partition, PartitionSettings, Position, Publish, PublishRequest,
+    PublishResult, RetryPolicy, SettledMap, Success, Ticket, Verdict, commit_map,
 };
 
 use super::scenario::{Fault, Nature, Scenario};
 use crate::random::Random;
 
 /// Records that are pending in a partition at most.
-const WINDOW: usize = 10_000;
+const WINDOW: u64 = 10_000;
 
 /// What became of the records of a run.
 #[derive(Debug, Default)]
@@ -100,6 +101,7 @@ struct Entry {
 
 struct Part {
     partition: Partition<usize>,
+    limits: PartitionLimits,
     fetched: usize,
     running: BTreeMap<u64, Ticket>,
     writes: BTreeMap<u64, PublishRequest>,
@@ -261,8 +263,14 @@ impl World {
             );
             let fetched = log.committed;
             let (running, writes) = (BTreeMap::new(), BTreeMap::new());
+            let ahead = self.scenario.settled_ahead;
+            let limits = PartitionLimits {
+                records: Budget::new(WINDOW, WINDOW - 1),
+                ahead: Budget::new(ahead, ahead / 10 * 7),
+            };
             self.parts[part] = Some(Part {
                 partition,
+                limits,
                 fetched,
                 running,
                 writes,
@@ -300,9 +308,16 @@ impl World {
             part.wakes_at = None;
         }
         let log = &self.logs[number];
-        while part.partition.pending() < WINDOW
-            && let Some(entry) = log.entries.get(part.fetched)
-        {
+        let stays_paused = self.scenario.fault == Fault::StaysPausedWhileNothingSucceeds;
+        while let Some(entry) = log.entries.get(part.fetched) {
+            let (pending, ahead) = (part.partition.pending(), part.partition.settled_ahead());
+            let nothing_succeeds = || !stays_paused && self.guards[guard].nothing_succeeds(now);
+            if part
+                .limits
+                .update(pending as u64, ahead as u64, nothing_succeeds)
+            {
+                break;
+            }
             let forgets = self.scenario.fault == Fault::ForgetsRetryTime;
             let delivery = Delivery {
                 offset: Offset::new(part.fetched as i64),

@@ -17,6 +17,7 @@ use crate::kafka::{NewPartition, READ_LIMIT};
 use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::record::Record;
 use crate::runtime::{Inbox, Progress};
+use crate::status::OutageWatch;
 
 pub(crate) struct Assigned {
     pub(crate) topic: Arc<str>,
@@ -220,10 +221,11 @@ impl Assigned {
     }
 
     /// Whether a limit of this partition requires a pause (guarantee G6).
-    pub(crate) fn is_over_limit(&mut self) -> bool {
+    pub(crate) fn is_over_limit(&mut self, outages: &OutageWatch) -> bool {
         let pending = self.pending_records();
         let ahead = self.progress.settled_ahead();
-        self.limits.update(pending, ahead)
+        self.limits
+            .update(pending, ahead, || outages.nothing_succeeds())
     }
 
     /// The owner's new commit point, if there is one.

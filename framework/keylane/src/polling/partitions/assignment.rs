@@ -15,7 +15,7 @@ use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
 use crate::runtime::{EpochStart, Inbox, Progress, instance};
-use crate::status::Control;
+use crate::status::{Control, OutageWatch};
 
 /// All partitions this member owns.
 pub(crate) struct Assignment {
@@ -218,7 +218,12 @@ impl Assignment {
 
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish; `pause_all`
     /// for a shutdown.
-    pub(crate) fn update_pauses(&mut self, client: &Client, pause_all: bool) {
+    pub(crate) fn update_pauses(
+        &mut self,
+        client: &Client,
+        outages: &OutageWatch,
+        pause_all: bool,
+    ) {
         let pending_bytes: u64 = self.partitions.iter().map(Assigned::pending_bytes).sum();
         match self.pauses.begin(pending_bytes, pause_all) {
             Some(BudgetChange::Pause) => tracing::warn!(
@@ -234,7 +239,7 @@ impl Assignment {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, partition) in self.partitions.iter_mut().enumerate() {
             let wish = PauseWish {
-                over_limit: partition.is_over_limit(),
+                over_limit: partition.is_over_limit(outages),
                 held: partition.held,
                 revoking: partition.revoking,
                 searching: partition.beginning.is_some(),
