@@ -108,6 +108,61 @@ async fn a_suspect_is_tried_although_attempts_that_hang_have_all_places() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_partition_that_waits_for_a_place_keeps_its_turn_while_a_suspect_is_tried() {
+    let _alone = ALONE.lock().await;
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 3).unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
+    let write = async |partition: i32| {
+        let task = NewTask::json(&partition).unwrap().partition(partition);
+        assert!(producer.enqueue(task).await.is_ok());
+    };
+    for partition in [0, 2] {
+        write(partition).await;
+    }
+    commit_a_crash(&broker, 2);
+    let started: [Arc<AtomicBool>; 3] = std::array::from_fn(|_| Arc::default());
+    let subscription = {
+        let started = started.clone();
+        Subscription::builder("group", "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .max_in_flight(1)
+            .start(Json, move |task: Task<u32>| {
+                started[task.partition() as usize].store(true, Ordering::SeqCst);
+                std::future::pending::<Result<(), TaskError>>()
+            })
+            .await
+            .unwrap()
+    };
+    let handle = subscription.handle();
+    handle.pause();
+    eventually("all are assigned", || {
+        handle.pause_partition("tasks", 2).is_ok() && subscription.status().partitions.len() == 3
+    })
+    .await;
+    handle.resume();
+    let has_started = |partition: usize| started[partition].load(Ordering::SeqCst);
+    eventually("the place is taken for good", || has_started(0)).await;
+    let second = || {
+        let partitions = subscription.status().partitions;
+        partitions.into_iter().find(|p| p.partition == 1).unwrap()
+    };
+    write(1).await;
+    eventually("the second waits for it", || second().waits_for_place).await;
+    handle.resume_partition("tasks", 2).unwrap();
+    eventually("the suspect is tried", || has_started(2)).await;
+    write(1).await;
+    eventually("the second has made a pass since", || {
+        second().snapshot.pending == 2
+    })
+    .await;
+    assert!(second().waits_for_place && !has_started(1));
+    subscription.shutdown_within(Duration::ZERO).await.unwrap();
+    producer.close(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn while_a_suspect_blocks_its_thread_its_owner_reports_and_no_other_subscription_starts() {
     let _alone = ALONE.lock().await;
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();

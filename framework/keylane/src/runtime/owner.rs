@@ -144,10 +144,14 @@ impl Owner {
             self.look_after_permit();
             let ready = if self.may_start() {
                 self.start_ready(&mut first_poll, &begin)
+            } else if self.place_request.is_made() && self.owned.core.may_start() {
+                Ready::NoPermit
             } else {
                 Ready::Nothing
             };
-            if ready != Ready::NoPlace {
+            // While a suspect is tried, nothing else starts in the process: a place that is kept is
+            // kept from none, and the order of the queue stays.
+            if !matches!(ready, Ready::NoPlace | Ready::NoPermit) {
                 self.place_request.let_go();
             }
             let more = ready == Ready::More || !self.mail.records.is_empty();
@@ -483,6 +487,8 @@ enum Ready {
     More,
     /// One that could start but for a place.
     NoPlace,
+    /// One that had requested a place and could start but for a trial.
+    NoPermit,
 }
 
 /// The time between two wall-clock times; 0 where the second is not later.

@@ -7,7 +7,7 @@ use crate::status::{Place, Places};
 
 /// An owner that could start something but for a place keeps one request in the queue. It drops the
 /// request, and a place that it cannot use, as soon as it could start nothing: so no place is kept
-/// from the others.
+/// from the others. While only a trial keeps it from starting, it keeps both.
 #[derive(Default)]
 pub(super) struct PlaceRequest {
     waiting: Option<BoxFuture<'static, Place>>,
@@ -34,6 +34,11 @@ impl PlaceRequest {
     /// Whether it is in the queue.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    /// Whether it is in the queue, or has a place that nothing has started in.
+    pub(super) fn is_made(&self) -> bool {
+        self.waiting.is_some() || self.granted.is_some()
     }
 
     /// Waits until a place is there to be taken; for ever where none is requested. Cancel-safe.
