@@ -556,6 +556,22 @@ fn a_range_that_fills_the_room_to_its_last_bit_fits() {
     assert!(!writer.push(range(8)) && writer.full);
 }
 
+/// The length of such a section takes three bytes.
+#[test]
+fn no_text_is_longer_than_its_limit_where_the_ranges_take_many_bytes() {
+    let position = Position::new(0);
+    let ranges: Vec<_> = (0..80_000).map(|i| (3 * i + 1, 3 * i + 1)).collect();
+    let settled = map(&ranges);
+    let mut longest = 0;
+    for max_bytes in 30_000..30_020 {
+        let metadata = encode(position, settled.ranges(), &Evidence::default(), max_bytes);
+        assert!(metadata.truncated, "the ranges fill the room");
+        assert!(metadata.text.len() <= max_bytes, "{max_bytes}");
+        longest = longest.max(metadata.text.len());
+    }
+    assert!(longest > 30_000, "{longest}");
+}
+
 #[test]
 fn a_text_of_the_longest_length_is_read_and_no_longer_one() {
     let position = Position::new(7);

@@ -363,6 +363,7 @@ proptest! {
         for event in events {
             model.happens(event);
             model.look();
+            prop_assert_eq!(model.hand_over.is_closed(), model.is_closed);
         }
         // From here on nobody ends, and no commit is answered.
         model.happens(Event::Passes(100_000));
