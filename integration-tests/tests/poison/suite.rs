@@ -14,7 +14,7 @@ use keylane_integration_tests::{
     kafka::{Committed, Kafka, NewRecord, StoredRecord},
     members::poison::VARIABLE,
     protocol::Protocol,
-    wait::wait_for,
+    wait::{wait_for, wait_until},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -250,6 +250,9 @@ impl<'a> Suite<'a> {
             self.logged("poison: the process ended"),
             "nothing is logged"
         );
+        // Of the dead letter, when it is acknowledged.
+        let stated = "the process ended 2 times while this record was being processed";
+        wait_until("the log states why", DEADLINE, || self.logged(stated)).await;
     }
 }
 

@@ -358,7 +358,13 @@ async fn a_group_with_another_assignor_is_trouble_until_its_members_have_left() 
         message.contains("partition.assignment.strategy"),
         "{message}"
     );
-    // It leaves the group.
+    // One that waits for its membership does not start.
+    let waiting = scene.subscribe().wait_for_membership(10 * DEADLINE);
+    let waiting = waiting.start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) });
+    let refused = tokio::time::timeout(DEADLINE, waiting).await;
+    let refused = refused.expect("it waits on").unwrap_err().to_string();
+    assert!(refused.contains(&message), "{refused}");
+    // The other client leaves the group.
     tokio::task::spawn_blocking(move || drop(other))
         .await
         .unwrap();

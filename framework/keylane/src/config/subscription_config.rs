@@ -98,6 +98,12 @@ pub struct SubscriptionConfig {
     /// How long start-up waits for the brokers to answer (default 10 s).
     #[serde(default = "defaults::startup_timeout", with = "humantime_serde")]
     pub startup_timeout: Duration,
+    /// For how long `start` waits until the member has joined its group (default: it does not wait).
+    ///
+    /// With it, a group that refuses the member ends `start`. Without it, that is a
+    /// [trouble](crate::status::Trouble), which ends when the members that are in the way have left.
+    #[serde(default, with = "humantime_serde::option")]
+    pub wait_for_membership: Option<Duration>,
     /// How records are taken out of the Kafka client (default in batches).
     #[serde(default)]
     pub reading: Reading,
@@ -162,6 +168,7 @@ impl SubscriptionConfig {
             drain_timeout: defaults::drain_timeout(),
             shutdown_timeout: defaults::shutdown_timeout(),
             startup_timeout: defaults::startup_timeout(),
+            wait_for_membership: None,
             reading: Reading::default(),
             legacy_tasks: LegacyTasks::default(),
             retry: Retry::default(),

@@ -173,6 +173,14 @@ impl SubscriptionConfig {
             Duration::from_millis(100),
             Duration::from_secs(600),
         )?;
+        if let Some(wait) = self.wait_for_membership {
+            duration(
+                "wait_for_membership",
+                wait,
+                Duration::from_millis(100),
+                Duration::from_secs(3600),
+            )?;
+        }
         let poll_interval = match self.kafka.get("max.poll.interval.ms") {
             None => DEFAULT_MAX_POLL_INTERVAL,
             Some(value) => Duration::from_millis(value.trim().parse().map_err(|_| {
@@ -415,6 +423,10 @@ mod tests {
         assert_eq!(
             refused(|c| c.startup_timeout = Duration::ZERO),
             "startup_timeout"
+        );
+        assert_eq!(
+            refused(|c| c.wait_for_membership = Some(Duration::ZERO)),
+            "wait_for_membership"
         );
         assert_eq!(
             refused(|c| c.retry.backoff.max = Duration::MAX),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::names;
-use super::retry_headers::{last_metadata, read_retry_state, wrote};
+use super::retry_headers::{last_metadata, made_at, read_retry_state, wrote};
 use super::spring::spring_retry;
 use crate::Headers;
 use crate::config::{LegacyTasks, SpringHeaders, SubscriptionConfig};
@@ -64,7 +64,8 @@ fn has_metadata(headers: Option<&Headers>) -> bool {
 
 /// The headers of a record as its unwrapped value needs them: with the wrapper's metadata.
 ///
-/// Round and due time of keylane's own retry are left out. They are in its own headers.
+/// Round and due time of keylane's own retry are left out: they are in its own headers. So is
+/// metadata that has nothing else, because the record came without any.
 pub(crate) fn unwrapped_headers(record: &Record) -> Cow<'_, Headers> {
     let headers = record.headers();
     let Some(metadata) = record.metadata().filter(|_| record.is_unwrapped()) else {
@@ -77,6 +78,9 @@ pub(crate) fn unwrapped_headers(record: &Record) -> Cow<'_, Headers> {
             scheduled_time_millis: 0,
             ..metadata
         };
+        if metadata == made_at(record.origin_timestamp_millis()) {
+            return Cow::Borrowed(headers);
+        }
     }
     let mut headers = headers.clone();
     headers.push(names::DECATON_METADATA, metadata.encode());

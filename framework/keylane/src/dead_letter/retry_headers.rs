@@ -126,8 +126,8 @@ pub(crate) fn last_metadata(headers: &Headers) -> Option<TaskMetadata> {
     TaskMetadata::decode(headers.last(names::DECATON_METADATA)?).ok()
 }
 
-/// For a record that came without `dt_meta`: Decaton takes its age from there.
-fn made_at(origin_timestamp: Option<i64>) -> TaskMetadata {
+/// keylane's own, for a record that came without `dt_meta`: Decaton takes its age from there.
+pub(super) fn made_at(origin_timestamp: Option<i64>) -> TaskMetadata {
     TaskMetadata {
         timestamp_millis: origin_timestamp.unwrap_or(0),
         ..TaskMetadata::default()

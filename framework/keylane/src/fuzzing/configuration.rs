@@ -86,6 +86,7 @@ fn assert_usable(config: &SubscriptionConfig) {
         config.drain_timeout,
         config.shutdown_timeout,
         config.startup_timeout,
+        config.wait_for_membership.unwrap_or_default(),
     ] {
         assert_can_be_told(time);
     }

@@ -29,6 +29,7 @@ pub(crate) fn note(
         place_of(kind, code, reason),
         &(reason.to_owned() + &advice),
     );
+    control.wake();
 }
 
 /// What an operator has to do where an answer is larger than the client takes. The client's words

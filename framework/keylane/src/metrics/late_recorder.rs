@@ -1,14 +1,21 @@
 //! Notices a recorder that was installed too late.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// A process has one recorder at most, and series that were made before it are lost for good.
 ///
-/// To be used on one thread that no local recorder is set on.
-#[derive(Debug, Default)]
-pub(crate) struct LateRecorder(Option<usize>);
+/// To be used on threads that no local recorder is set on.
+#[derive(Debug)]
+pub(super) struct LateRecorder(AtomicUsize);
 
 impl LateRecorder {
-    /// Logs once when there is another recorder than at the first look.
-    pub(crate) fn look(&mut self, subscription: &str) {
+    /// To be made before the series are.
+    pub(super) fn new() -> Self {
+        Self(AtomicUsize::new(present()))
+    }
+
+    /// Logs once when there is another recorder than at the beginning.
+    pub(super) fn look(&self, subscription: &str) {
         if self.is_another() {
             tracing::warn!(
                 subscription,
@@ -18,10 +25,14 @@ impl LateRecorder {
         }
     }
 
-    fn is_another(&mut self) -> bool {
-        let now = ::metrics::with_recorder(|recorder| std::ptr::from_ref(recorder).addr());
-        self.0.replace(now).is_some_and(|before| before != now)
+    fn is_another(&self) -> bool {
+        let now = present();
+        self.0.swap(now, Ordering::Relaxed) != now
     }
+}
+
+fn present() -> usize {
+    ::metrics::with_recorder(|recorder| std::ptr::from_ref(recorder).addr())
 }
 
 #[cfg(test)]
@@ -31,16 +42,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recorder_that_comes_after_the_first_look_is_noticed_once() {
-        let mut recorder = LateRecorder::default();
-        assert_eq!([(); 2].map(|()| recorder.is_another()), [false; 2]);
+    fn a_recorder_that_comes_after_the_beginning_is_noticed_once() {
+        let recorder = LateRecorder::new();
         let late = DebuggingRecorder::new();
         ::metrics::with_local_recorder(&late, || {
             assert_eq!(
                 [(); 3].map(|()| recorder.is_another()),
                 [true, false, false]
             );
-            let mut in_time = LateRecorder::default();
+            let in_time = LateRecorder::new();
             assert_eq!([(); 2].map(|()| in_time.is_another()), [false; 2]);
         });
     }

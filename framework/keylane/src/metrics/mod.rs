@@ -41,7 +41,6 @@ pub(crate) use {
         AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelValue, PollSection,
         ProduceFailure, ProduceTarget, Rebalance, RetryPlace, UnreadableMetadata,
     },
-    late_recorder::LateRecorder,
     partition::{MetricLabels, PartitionMetrics, ReadMetrics},
     series_name::SeriesName,
     subscription::{PollMetrics, SubscriptionMetrics},

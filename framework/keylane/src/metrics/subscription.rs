@@ -9,6 +9,7 @@ use super::labels::{
     CommitFailure, ConsumerError, DrainResult, LabelValue, PollSection, ProduceFailure,
     ProduceTarget, Rebalance,
 };
+use super::late_recorder::LateRecorder;
 use super::names;
 use super::series::{
     CounterSeries, Each, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Series,
@@ -26,6 +27,7 @@ pub(crate) struct SubscriptionMetrics {
     series: RwLock<Rare>,
     /// Shared by all subscriptions of the process, so the end of one must not set it to 0.
     build_info: Mutex<Gauge>,
+    late_recorder: LateRecorder,
 }
 
 series! {
@@ -51,13 +53,20 @@ series! {
 impl SubscriptionMetrics {
     /// Describes every metric to the recorder, too.
     pub(crate) fn new(subscription: &str) -> Self {
+        let late_recorder = LateRecorder::new();
         names::describe();
         let metrics = Self {
+            late_recorder,
             series: RwLock::new(Rare::in_scope(&scope(subscription))),
             build_info: Mutex::new(build_info()),
         };
         metrics.set_state(State::Starting);
         metrics
+    }
+
+    /// Logs once where a recorder was installed after the series were made.
+    pub(crate) fn look_for_a_late_recorder(&self, name: &str) {
+        self.late_recorder.look(name);
     }
 
     pub(crate) fn committed(&self) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::thread::PollLoop;
 use super::watch::publish;
 use crate::kafka::READ_LIMIT;
-use crate::metrics::{LateRecorder, PollSection};
+use crate::metrics::PollSection;
 
 const SLOW: Duration = Duration::from_secs(1);
 /// Some recorders drop metrics without updates.
@@ -19,7 +19,6 @@ pub(super) struct Housekeeping {
     last_touch: Instant,
     /// Records since.
     taken: usize,
-    pub(super) recorder: LateRecorder,
 }
 
 impl Housekeeping {
@@ -30,7 +29,6 @@ impl Housekeeping {
             last_slow: now,
             last_touch: now,
             taken: 0,
-            recorder: LateRecorder::default(),
         }
     }
 
@@ -102,7 +100,7 @@ impl PollLoop {
         metrics.set_outages(|kind| ongoing.contains(&kind));
         metrics.set_held_records(held);
         metrics.set_in_flight(control.in_flight());
-        self.housekeeping.recorder.look(control.name());
+        metrics.look_for_a_late_recorder(control.name());
         control
             .given_up
             .report_left_out(control.name(), Instant::now());

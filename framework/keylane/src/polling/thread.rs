@@ -67,8 +67,6 @@ impl PollLoop {
     }
 
     fn turn(&mut self) {
-        let name = self.member.control.name();
-        self.housekeeping.recorder.look(name);
         while !self.member.control.must_end() {
             if let Some(deadline) = self.member.control.shutdown_deadline() {
                 self.member.hand_over.shut_down(deadline);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::enqueue_error::ReturnedTask;
-use super::raw::OutgoingRecord;
+use super::outgoing::{OutgoingRecord, Unwritten};
 use super::{EnqueueError, TaskFormat};
 use crate::Headers;
 use crate::record::{
@@ -39,6 +39,46 @@ pub struct NewTask {
     pub(super) headers: Headers,
     pub(super) partition: Option<i32>,
     pub(super) not_before: Option<SystemTime>,
+}
+
+/// What of a task its record does not have.
+#[derive(Debug)]
+pub(super) struct Rest {
+    format: TaskFormat,
+    topic: Option<String>,
+    /// How many of its first headers are the task's own.
+    headers: usize,
+    not_before: Option<SystemTime>,
+}
+
+impl Rest {
+    /// The task as it was given. Headers were only added, after its own.
+    pub(super) fn given(self, mut task: NewTask) -> NewTask {
+        task.topic = self.topic;
+        task.headers.truncate(self.headers);
+        task.not_before = self.not_before;
+        task
+    }
+
+    /// The error with the task that this record was made from.
+    pub(super) fn error(self, unwritten: Unwritten) -> EnqueueError {
+        let Unwritten { record, error } = unwritten;
+        let value = record.value.map(|value| match self.format {
+            TaskFormat::Legacy => {
+                legacy_task::unwrap(&value).map_or(value.clone(), |(_, task)| value.slice(task))
+            }
+            TaskFormat::Header => value,
+        });
+        let task = NewTask {
+            topic: None,
+            value,
+            key: record.key,
+            headers: record.headers,
+            partition: record.partition,
+            not_before: None,
+        };
+        EnqueueError::from(error).of(self.given(task))
+    }
 }
 
 /// What a producer writes with every task.
@@ -249,8 +289,7 @@ impl NewTask {
         topic: Arc<str>,
         source: &TaskSource,
         now: SystemTime,
-    ) -> Result<OutgoingRecord, EnqueueError> {
-        self.validate()?;
+    ) -> OutgoingRecord {
         let timestamp_millis = millis_rounded_up(now);
         let metadata = TaskMetadata {
             timestamp_millis,
@@ -272,18 +311,28 @@ impl NewTask {
         if let Some(task) = value.as_mut().filter(|_| wraps) {
             *task = legacy_task::wrap(&mut headers, task);
         }
-        Ok(OutgoingRecord {
+        OutgoingRecord {
             topic,
             partition,
             key,
             value,
             headers,
             timestamp_millis: Some(timestamp_millis),
-        })
+        }
+    }
+
+    /// Takes out what its record does not have. To be called before any header is added.
+    pub(super) fn take_rest(&mut self, format: TaskFormat) -> Rest {
+        Rest {
+            format,
+            topic: self.topic.take(),
+            headers: self.headers.len(),
+            not_before: self.not_before,
+        }
     }
 
     /// Checks that need no broker.
-    pub(super) fn validate(&self) -> Result<(), EnqueueError> {
+    pub(crate) fn validate(&self) -> Result<(), EnqueueError> {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
             return Err(EnqueueError::Invalid {
                 reason: format!("partition {partition} is negative"),
@@ -414,8 +463,7 @@ mod tests {
             let task = task
                 .header("own", "1")
                 .not_before(UNIX_EPOCH + Duration::from_secs(9));
-            let record = task.into_record("t".into(), &source, UNIX_EPOCH + Duration::from_secs(5));
-            record.unwrap()
+            task.into_record("t".into(), &source, UNIX_EPOCH + Duration::from_secs(5))
         };
         let new = record(NewTask::new("pay"), TaskFormat::Header);
         let legacy = record(NewTask::new("pay"), TaskFormat::Legacy);

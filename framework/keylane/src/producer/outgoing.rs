@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::write_error::WriteError;
 use crate::Headers;
 
 /// A record to write.
@@ -25,6 +26,13 @@ pub(crate) struct OutgoingRecord {
 pub(crate) struct Acknowledged {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+}
+
+/// A record that was not written, or may not have been.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) record: OutgoingRecord,
+    pub(super) error: WriteError,
 }
 
 impl OutgoingRecord {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::alone::Alone;
 use super::client::Client;
 pub(crate) use super::client::OnPanic;
+use super::outgoing::Unwritten;
 pub(crate) use super::outgoing::{Acknowledged, OutgoingRecord};
 use super::pending::Pending;
 pub(crate) use super::pending::PendingLimits;
@@ -74,18 +75,24 @@ impl RawProducer {
         record: OutgoingRecord,
     ) -> impl Future<Output = Result<Acknowledged, WriteError>> + Send + 'static + use<> {
         let queued = self.queue(record);
-        async move { queued?.await }
+        async move {
+            let answer = async { queued?.await };
+            answer.await.map_err(|unwritten| unwritten.error)
+        }
     }
 
-    /// Queues a record, or fails at once.
+    /// Queues a record, or fails at once. An error has the record.
     pub(super) fn queue(
         &self,
         record: OutgoingRecord,
     ) -> Result<
-        impl Future<Output = Result<Acknowledged, WriteError>> + Send + 'static + use<>,
-        WriteError,
+        impl Future<Output = Result<Acknowledged, Box<Unwritten>>> + Send + 'static + use<>,
+        Box<Unwritten>,
     > {
-        let answer = self.client.queue(&record)?;
+        let answer = match self.client.queue(&record) {
+            Ok(answer) => answer,
+            Err(error) => return Err(Box::new(Unwritten { record, error })),
+        };
         // Weak: a future must not keep a dropped producer running.
         let alone = Arc::downgrade(&self.alone);
         Ok(async move {
@@ -95,7 +102,7 @@ impl RawProducer {
                     WriteFailure::Abandoned,
                 ))
             };
-            match answer.await.unwrap_or_else(|_| abandoned()) {
+            let written = match answer.await.unwrap_or_else(|_| abandoned()) {
                 Err(refused) if refused.kind() != WriteErrorKind::Transient => {
                     match alone.upgrade() {
                         Some(alone) => alone.write(&record).await,
@@ -103,7 +110,8 @@ impl RawProducer {
                     }
                 }
                 answer => answer,
-            }
+            };
+            written.map_err(|error| Box::new(Unwritten { record, error }))
         })
     }
 

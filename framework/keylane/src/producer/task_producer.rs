@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 
-use super::new_task::{NewTask, TaskSource};
+use super::new_task::{NewTask, Rest, TaskSource};
+use super::outgoing::Unwritten;
 use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
@@ -112,16 +113,11 @@ impl TaskProducer {
     /// [`room`](Self::room).
     pub fn enqueue(
         &self,
-        mut task: NewTask,
+        task: NewTask,
     ) -> impl Future<Output = Result<Enqueued, EnqueueError>> + Send + 'static + use<> {
-        let given = task.clone();
-        let sent = task.topic_among(&self.shared.topics).map(|topic| {
-            let span = SendSpan::open(&topic, &mut task.headers);
-            let record = self.shared.record(task, &topic, SystemTime::now());
-            let queued = record.map(|record| self.shared.raw.send(record));
-            answer(queued, topic, span)
-        });
-        or_back(sent, given)
+        let queue = |record| self.shared.raw.queue(record);
+        let sent = self.shared.send(task, SystemTime::now(), queue);
+        async move { sent?.answer().await }
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
@@ -153,23 +149,21 @@ impl TaskProducer {
         let now = SystemTime::now();
         let mut not_admitted: Option<WriteFailure> = None;
         let mut answers = Vec::new();
-        for mut task in tasks {
-            let given = task.clone();
-            let sent = task.topic_among(&self.shared.topics).map(|topic| {
-                let span = SendSpan::open(&topic, &mut task.headers);
-                let record = self.shared.record(task, &topic, now);
-                let queued = record.and_then(|record| match &not_admitted {
-                    Some(failure) => Err(WriteError::new(record.topic, failure.clone()).into()),
-                    None => self.shared.raw.queue(record).map_err(|error| {
-                        if matches!(error.failure, WriteFailure::NotAdmitted(_)) {
-                            not_admitted = Some(error.failure.clone());
-                        }
-                        error.into()
-                    }),
-                });
-                answer(queued, topic, span)
-            });
-            answers.push(or_back(sent, given));
+        for task in tasks {
+            let queue = |record: OutgoingRecord| match &not_admitted {
+                Some(failure) => {
+                    let error = WriteError::new(record.topic.clone(), failure.clone());
+                    Err(Box::new(Unwritten { record, error }))
+                }
+                None => self.shared.raw.queue(record).inspect_err(|unwritten| {
+                    let failure = &unwritten.error.failure;
+                    if matches!(failure, WriteFailure::NotAdmitted(_)) {
+                        not_admitted = Some(failure.clone());
+                    }
+                }),
+            };
+            let sent = self.shared.send(task, now, queue);
+            answers.push(async move { sent?.answer().await });
         }
         join_all(answers).await
     }
@@ -254,47 +248,73 @@ impl TaskProducer {
     }
 }
 
-/// The answer of what was sent; an error has the task as it was given.
-async fn or_back(
-    sent: Result<impl Future<Output = Result<Enqueued, EnqueueError>>, EnqueueError>,
-    given: NewTask,
-) -> Result<Enqueued, EnqueueError> {
-    let answer = match sent {
-        Ok(answer) => answer.await,
-        Err(error) => Err(error),
-    };
-    answer.map_err(|error| error.of(given))
+/// A task on its way.
+struct Sent<A> {
+    answer: A,
+    topic: Arc<str>,
+    rest: Rest,
+    span: SendSpan,
 }
 
-async fn answer(
-    queued: Result<impl Future<Output = Result<Acknowledged, WriteError>>, EnqueueError>,
-    topic: Arc<str>,
-    span: SendSpan,
-) -> Result<Enqueued, EnqueueError> {
-    let acknowledged = match queued {
-        Ok(acknowledged) => acknowledged.await.map_err(EnqueueError::from),
-        Err(error) => Err(error),
-    };
-    span.ended(match &acknowledged {
-        Ok(place) => Ok((place.partition, place.offset)),
-        Err(error) => Err(error.kind()),
-    });
-    let Acknowledged { partition, offset } = acknowledged?;
-    Ok(Enqueued {
-        topic,
-        partition,
-        offset,
-    })
+impl<A> Sent<A>
+where
+    A: Future<Output = Result<Acknowledged, Box<Unwritten>>>,
+{
+    async fn answer(self) -> Result<Enqueued, EnqueueError> {
+        let Self {
+            answer,
+            topic,
+            rest,
+            span,
+        } = self;
+        match answer.await {
+            Ok(Acknowledged { partition, offset }) => {
+                span.ended(Ok((partition, offset)));
+                Ok(Enqueued {
+                    topic,
+                    partition,
+                    offset,
+                })
+            }
+            Err(unwritten) => {
+                let error = rest.error(*unwritten);
+                span.ended(Err(error.kind()));
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Shared {
-    fn record(
+    /// Queues a task. An error has the task as it was given.
+    fn send<A>(
         &self,
-        task: NewTask,
-        topic: &Arc<str>,
+        mut task: NewTask,
         now: SystemTime,
-    ) -> Result<OutgoingRecord, EnqueueError> {
-        task.into_record(topic.clone(), &self.source, now)
+        queue: impl FnOnce(OutgoingRecord) -> Result<A, Box<Unwritten>>,
+    ) -> Result<Sent<A>, EnqueueError> {
+        let topic = match task.topic_among(&self.topics) {
+            Ok(topic) => topic,
+            Err(error) => return Err(error.of(task)),
+        };
+        let rest = task.take_rest(self.source.format);
+        let span = SendSpan::open(&topic, &mut task.headers);
+        let error = match task.validate() {
+            Ok(()) => match queue(task.into_record(topic.clone(), &self.source, now)) {
+                Ok(answer) => {
+                    return Ok(Sent {
+                        answer,
+                        topic,
+                        rest,
+                        span,
+                    });
+                }
+                Err(unwritten) => rest.error(*unwritten),
+            },
+            Err(error) => error.of(rest.given(task)),
+        };
+        span.ended(Err(error.kind()));
+        Err(error)
     }
 }
 

@@ -422,9 +422,21 @@ async fn a_full_producer_says_which_limit_and_takes_tasks_again_when_answers_cam
 /// Whatever the error is: nothing taken, nothing acknowledged, or not even possible.
 #[tokio::test]
 async fn an_error_gives_the_task_back_as_it_was() {
+    for format in [TaskFormat::Header, TaskFormat::Legacy] {
+        gives_back(format).await;
+    }
+    let unwritten = EnqueueError::Encode {
+        source: "no".into(),
+    };
+    assert!(unwritten.into_task().is_err());
+}
+
+async fn gives_back(format: TaskFormat) {
     let cluster = cluster(1);
     let producer = builder(&cluster)
+        .format(format)
         .kafka("message.max.bytes", "2000")
+        .max_pending_records(3)
         .start()
         .await
         .unwrap();
@@ -434,41 +446,50 @@ async fn an_error_gives_the_task_back_as_it_was() {
             .header("gate", "north")
             .not_before(SystemTime::UNIX_EPOCH + Duration::from_secs(1))
     };
-    let show = |task: &NewTask| format!("{task:?}");
-    let bad = [
-        task().topic("elsewhere"),
-        task().partition(-1),
-        task().header("x", vec![b'x'; 3_000]),
-    ];
-    for answer in producer
-        .enqueue_all(bad.clone())
-        .await
-        .into_iter()
-        .zip(&bad)
-    {
-        let (Err(error), given) = answer else {
-            panic!("{answer:?}")
-        };
-        assert!(!format!("{error:?}").contains("north"), "{error:?}");
-        assert_eq!(show(&error.into_task().unwrap()), show(given));
-    }
+    // All errors of these, each with the task that it is about.
+    let assert_given_back = |given: Vec<NewTask>, answers: Vec<Result<Enqueued, EnqueueError>>| {
+        assert_eq!(given.len(), answers.len());
+        let mut names = Vec::new();
+        for (given, answer) in given.iter().zip(answers) {
+            let error = answer.unwrap_err();
+            let shown = format!("{error:?}");
+            assert!(!shown.contains("north"), "{shown}");
+            names.extend(shown.split(' ').next().map(str::to_owned));
+            let back = error.into_task().unwrap();
+            assert_eq!(format!("{back:?}"), format!("{given:?}"));
+        }
+        names
+    };
+    let bad = || {
+        vec![
+            task().topic("elsewhere"),
+            task().partition(-1),
+            task().header("dt_meta", "mine"),
+            task().header("x", vec![b'x'; 3_000]),
+        ]
+    };
+    let names = assert_given_back(bad(), producer.enqueue_all(bad()).await);
+    assert_eq!(names, ["UnknownTopic", "Invalid", "Invalid", "TooLarge"]);
 
     cluster.broker_down(1).unwrap();
-    let unanswered = producer.enqueue(task());
-    let _ = producer.close(Duration::from_millis(1)).await;
-    for (answer, name) in [
-        (unanswered.await, "NotAcknowledged"),
-        (producer.enqueue(task()).await, "Closed"),
-    ] {
-        let error = answer.unwrap_err();
-        assert!(format!("{error:?}").starts_with(name), "{error:?}");
-        assert_eq!(show(&error.into_task().unwrap()), show(&task()));
-    }
-
-    let unwritten = EnqueueError::Encode {
-        source: "no".into(),
+    // Of a batch that does not fit, what was taken and what was not.
+    let batch = || {
+        vec![
+            task(),
+            task().topic(TOPIC).partition(0),
+            NewTask::tombstone().key("k"),
+            NewTask::new(""),
+            task().header("x", "y"),
+        ]
     };
-    assert!(unwritten.into_task().is_err());
+    let mut unanswered = Box::pin(producer.enqueue_all(batch()));
+    assert!(futures::poll!(&mut unanswered).is_pending());
+    let _ = producer.close(Duration::from_millis(1)).await;
+    let names = assert_given_back(batch(), unanswered.await);
+    let (lost, full) = ("NotAcknowledged", "Full");
+    assert_eq!(names, [lost, lost, lost, full, full]);
+    let answer = producer.enqueue(task()).await;
+    assert_eq!(assert_given_back(vec![task()], vec![answer]), ["Closed"]);
 }
 
 #[tokio::test]

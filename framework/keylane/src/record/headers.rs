@@ -67,6 +67,11 @@ impl Headers {
         self.0.retain(|(n, _)| n != name);
     }
 
+    /// Keeps the first ones.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
     /// All headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Bytes>)> {
         self.0

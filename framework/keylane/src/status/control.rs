@@ -231,8 +231,8 @@ impl Control {
     /// The group has given an assignment, which may be empty, or has taken all of it away.
     pub(crate) fn set_assigned(&self, assigned: bool) {
         self.assigned.store(assigned, Ordering::Relaxed);
-        if assigned {
-            self.joined.store(true, Ordering::Relaxed);
+        if assigned && !self.joined.swap(true, Ordering::Relaxed) {
+            self.wake();
         }
     }
 
@@ -309,6 +309,11 @@ impl Control {
     /// The polling thread has ended.
     pub(crate) fn set_ended(&self) {
         self.ended.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// What [`until`](Self::until) waits for may be there: the end, an assignment, a trouble.
+    pub(crate) fn wake(&self) {
         self.changed.notify_waiters();
     }
 
@@ -319,13 +324,19 @@ impl Control {
 
     /// Waits for the end. Cancel-safe, and any number may wait.
     pub(crate) async fn ended(&self) -> Result<(), SubscriptionError> {
+        self.until(Self::has_ended).await;
+        let failure = lock(&self.failure);
+        failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits until it is so; looks after each [`wake`](Self::wake). Cancel-safe.
+    pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.has_ended() {
-                let failure = lock(&self.failure);
-                return failure.clone().map_or(Ok(()), Err);
+            if is_so(self) {
+                return;
             }
             changed.await;
         }

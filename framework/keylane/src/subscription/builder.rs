@@ -233,6 +233,23 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// See [`SubscriptionConfig::wait_for_membership`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    /// use std::time::Duration;
+    ///
+    /// // `start` fails where a member with another assignor is in the group.
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .wait_for_membership(Duration::from_secs(60));
+    /// # let _ = builder;
+    /// ```
+    pub fn wait_for_membership(mut self, timeout: Duration) -> Self {
+        self.config.wait_for_membership = Some(timeout);
+        self
+    }
+
     /// See [`SubscriptionConfig::reading`].
     pub fn reading(mut self, reading: Reading) -> Self {
         self.config.reading = reading;
@@ -325,7 +342,12 @@ impl SubscriptionBuilder {
     ///
     /// # Errors
     /// One error that names what is wrong and the fix, after at most
-    /// [`SubscriptionConfig::startup_timeout`].
+    /// [`SubscriptionConfig::startup_timeout`]. With
+    /// [`wait_for_membership`](SubscriptionConfig::wait_for_membership) also after that time and up
+    /// to 10 s more, in which the member leaves its group.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the member, as dropping the subscription does.
     // In a box, because its type then does not name the processor: a processor that does not fit is
     // one error of the compiler, not three.
     #[must_use = "a subscription starts when this is awaited"]

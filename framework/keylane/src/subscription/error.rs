@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::kafka::config::ClientConfigError;
 use crate::kafka::topics::TopicError;
+use crate::status::SubscriptionError;
 use crate::support::error_text::debug_is_display;
 
 /// Why a subscription did not start. Its `Debug` is its sentence, for a `main` that returns it.
@@ -37,6 +38,19 @@ pub enum StartError {
     /// The Kafka client could not be created.
     #[error("cannot create the kafka client: {0}")]
     Create(String),
+    /// The member did not join its group, and
+    /// [`wait_for_membership`](crate::SubscriptionConfig::wait_for_membership) is set. It has left.
+    #[error("did not join consumer group `{group}`: {reason}")]
+    NotJoined {
+        /// The consumer group.
+        group: String,
+        /// What the group refuses and what to set, or what is missing at the time-out.
+        reason: String,
+    },
+    /// The subscription ended before it joined its group, and
+    /// [`wait_for_membership`](crate::SubscriptionConfig::wait_for_membership) is set.
+    #[error("ended before it joined its consumer group: {0}")]
+    Ended(#[source] SubscriptionError),
     /// `start` was called outside a tokio runtime.
     #[error("start must be called from within a tokio runtime: {0}")]
     NoRuntime(String),
@@ -74,7 +88,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::error::{SubscriptionError, TaskProducerError};
+    use crate::error::TaskProducerError;
     use crate::topics::CreateTopicsError;
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod error;
 pub(crate) mod handle;
 #[cfg(test)]
 mod lock_tests;
+mod membership;
 #[cfg(test)]
 mod panic_tests;
 mod start;

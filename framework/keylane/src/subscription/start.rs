@@ -7,6 +7,7 @@ use keylane_core::Reset;
 
 use super::error::StartError;
 use super::handle::Subscription;
+use super::membership;
 use crate::dead_letter::Intake;
 use crate::kafka::config::{ConsumerSettings, consumer_config, side_client_config};
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
@@ -69,7 +70,11 @@ where
         open,
     );
     spawn(&config, &control, name, poll_loop)?;
-    Ok(Subscription::new(control, config.shutdown_timeout))
+    let subscription = Subscription::new(control, config.shutdown_timeout);
+    match config.wait_for_membership {
+        Some(within) => membership::wait(subscription, within).await,
+        None => Ok(subscription),
+    }
 }
 
 /// Checks what the settings name, then creates the clients.

@@ -117,15 +117,17 @@ impl LocalSubscription {
     /// The partition is negative, the task names a topic that is not read, or a header is named
     /// `dt_meta`, has no name, or one with NUL. The size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
-        let given = task.clone();
+        let topic = task.topic_among(&self.topics.origin_topics);
+        let topic = match topic.and_then(|topic| task.validate().map(|()| topic)) {
+            Ok(topic) => topic,
+            Err(error) => return Err(error.of(task)),
+        };
         let source = TaskSource {
             application_id: "test".to_owned(),
             instance_id: "test".to_owned(),
             format: TaskFormat::Header,
         };
-        let topic = task.topic_among(&self.topics.origin_topics);
-        let record = topic.and_then(|topic| task.into_record(topic, &source, clock::wall()));
-        let record = record.map_err(|error| error.of(given))?;
+        let record = task.into_record(topic, &source, clock::wall());
         Ok(self.topics.append(record))
     }
 

@@ -1,4 +1,4 @@
-//! A retry topic that is there, and not configured: records in it are never read.
+//! A retry topic that is there, and not the one configured: records in it are never read.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ pub(super) struct LeftBehind {
     topic: String,
     records: u64,
     group: String,
+    /// The retry topic that is configured.
+    configured: Option<String>,
 }
 
 impl fmt::Display for LeftBehind {
@@ -28,29 +30,39 @@ impl fmt::Display for LeftBehind {
             topic,
             records,
             group,
+            configured,
         } = self;
         write!(
             f,
-            "topic `{topic}` holds {records} records that group `{group}` has not committed, and no retry topic is \
-             configured: retries of this group in it are never processed; add then_topic() (retry.topic) to the retry \
-             policy until they are, or ignore this if the topic belongs to other groups"
-        )
+            "topic `{topic}` holds {records} records that group `{group}` has not committed, and "
+        )?;
+        match configured {
+            None => f.write_str(
+                "no retry topic is configured: retries of this group in it are never processed; add then_topic() \
+                 (retry.topic) to the retry policy until they are",
+            )?,
+            Some(other) => write!(
+                f,
+                "the retry topic that is configured is `{other}`: retries of this group in it are never processed; \
+                 configure that one (retry.topic.name) until they are"
+            )?,
+        }
+        f.write_str(", or ignore this if the topic belongs to other groups")
     }
 }
 
-/// Looks at `<origin>-retry` of each origin where no retry topic is configured. Whatever is not
-/// answered is left out.
+/// Looks at `<origin>-retry` of each origin, where another retry topic is configured or none.
+/// Whatever is not answered is left out.
 pub(super) fn left_behind(
     cluster: &Cluster,
     client_config: &ClientConfig,
     plan: &TopicPlan<'_>,
     deadline: Instant,
 ) -> Vec<LeftBehind> {
-    if plan.retry.is_some() {
-        return Vec::new();
-    }
     let deadline = deadline.min(Instant::now() + ANSWER_WITHIN);
-    let is_used = |name: &String| plan.origins.contains(name) || plan.dead_letter == Some(name);
+    let is_used = |name: &String| {
+        plan.origins.contains(name) || [plan.retry, plan.dead_letter].contains(&Some(name))
+    };
     let names = plan.origins.iter().map(|origin| format!("{origin}-retry"));
     names
         .filter(|name| !is_used(name))
@@ -69,6 +81,7 @@ pub(super) fn left_behind(
                 topic,
                 records,
                 group: plan.group.to_owned(),
+                configured: plan.retry.map(str::to_owned),
             })
         })
         .collect()
@@ -133,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_topic_with_records_is_a_warning_where_none_is_configured() {
+    fn a_retry_topic_with_records_is_a_warning_where_it_is_not_the_one_configured() {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         for topic in ["a", "a-retry", "b"] {
             broker.create_topic(topic, 2).unwrap();
@@ -160,19 +173,27 @@ mod tests {
             "{said:?}"
         );
 
+        assert!(said[0].contains("no retry topic is configured"), "{said:?}");
+
         let with = |retry, dead_letter, origins| TopicPlan {
             retry,
             dead_letter,
             origins,
             ..plan
         };
+        let both = ["a", "a-retry"].map(str::to_owned);
         for other in [
             with(Some("a-retry"), None, &origins[..]),
             with(None, Some("a-retry"), &origins[..]),
-            with(None, None, &["a".to_owned(), "a-retry".to_owned()]),
+            with(None, None, &both),
             with(None, None, &origins[1..]),
         ] {
             assert_eq!(warnings(&broker, &other), [""; 0], "{other:?}");
+        }
+        let said = warnings(&broker, &with(Some("b"), None, &origins[..1]));
+        assert_eq!(said.len(), 1, "{said:?}");
+        for part in ["`a-retry` holds 3 records", "configured is `b`"] {
+            assert!(said[0].contains(part), "{said:?}");
         }
 
         let mut of_group = config(&broker);

@@ -30,7 +30,6 @@ impl Group {
                 member.wake_fetchers();
                 member.assignment.membership = membership.map(Into::into);
                 self.standing.assigned();
-                self.show_standing(member);
                 member.metrics.rebalance(Rebalance::Assign);
                 member.control.troubles.forget_unreadable();
                 let topics: Vec<_> = partitions.iter().map(|new| new.topic.as_str()).collect();
@@ -46,8 +45,10 @@ impl Group {
                     new.log = new.log.or_else(|| logs.known(&new.topic));
                     member.assignment.open_assigned(new);
                 }
-                // Known at once: what is not cannot be paused.
+                // Known at once: what is not cannot be paused. Before the standing: to be assigned
+                // and have nothing means something else.
                 publish(member);
+                self.show_standing(member);
                 member.hand_over.assigned(&places);
             }
             GroupEvent::Revoked {

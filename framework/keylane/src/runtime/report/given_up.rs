@@ -1,9 +1,9 @@
 //! What is given up on, in the log: each dead letter, each parked record, each retry that is left
 //! to another group (guarantee G1).
 
-use keylane_core::{ParkReason, Reason, Ticket};
+use keylane_core::{ParkReason, Ticket};
 
-use crate::dead_letter::provenance_of;
+use crate::dead_letter::{FailureHistory, provenance_of};
 use crate::producer::raw::Acknowledged;
 use crate::record::Record;
 use crate::runtime::owned::OwnedPartition;
@@ -32,16 +32,12 @@ impl Ended {
 pub(crate) fn report_dead_letter(
     owned: &OwnedPartition,
     pending: &PendingRecord,
-    reason: Reason,
-    ended: Ended,
+    offset: i64,
+    history: &FailureHistory,
     place: Acknowledged,
 ) {
-    let Ended { offset, attempts } = ended;
+    let (reason, attempts, error) = (history.reason, history.attempts, history.error.as_str());
     let (topic, partition) = owned.name();
-    let error = pending
-        .failure
-        .as_ref()
-        .map_or("", |failure| failure.error.as_str());
     let target = owned
         .runtime
         .dead_letter_topic
@@ -62,11 +58,11 @@ pub(crate) fn report_dead_letter(
             .origin()
             .map(|it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
         tracing::warn!(
-            %topic, partition, offset, origin, key_hash, reason = reason.as_str(), attempts, error, %written_to,
+            %topic, partition, offset, origin, key_hash, reason, attempts, error, %written_to,
             "{MESSAGE}"
         );
     } else {
-        tracing::debug!(%topic, partition, offset, reason = reason.as_str(), attempts, %written_to, "{MESSAGE}");
+        tracing::debug!(%topic, partition, offset, reason, attempts, %written_to, "{MESSAGE}");
     }
 }
 

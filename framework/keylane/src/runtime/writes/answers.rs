@@ -1,8 +1,9 @@
 //! What becomes of a record whose write was answered.
 
-use keylane_core::{Moment, Publish, PublishResult, RetryTier, Settlement, Verdict};
+use keylane_core::{Moment, Offset, Publish, PublishResult, RetryTier, Settlement, Verdict};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::history::last_history;
 use crate::metrics::{ProduceFailure, ProduceTarget};
 use crate::producer::TopicTarget;
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
@@ -31,6 +32,7 @@ pub(crate) fn settle_written(
         },
     };
     let (ended, observed) = (Ended::of(owned, ticket), observed(owned, ticket));
+    let crashes = ended.map_or(0, |it| owned.core.crashes(Offset::new(it.offset)));
     let verdict = owned
         .core
         .publish_finished(ticket, answer, fastrand::u64(..), now);
@@ -56,16 +58,10 @@ pub(crate) fn settle_written(
             },
             Some(Publish::DeadLetter { reason }),
             Ok(place),
-        ) => report_dead_letter(
-            owned,
-            record,
-            reason,
-            Ended {
-                offset: offset.get(),
-                attempts: *attempts,
-            },
-            place,
-        ),
+        ) => {
+            let history = last_history(record, *attempts, reason, crashes);
+            report_dead_letter(owned, record, offset.get(), &history, place);
+        }
         _ => {}
     }
     carry_out(owned, writing, verdict);

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use keylane_core::Reason;
+
 use crate::dead_letter::{ErrorText, FailureHistory};
 use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;
@@ -31,12 +33,21 @@ pub(super) fn history(
     }
 }
 
-/// The history of a poison record, for its headers. The times of the crashes are no longer known.
-pub(super) fn poison_history(
+/// The same of a record that is given up. `crashes`: those at which it was named.
+pub(super) fn last_history(
     pending: &PendingRecord,
     attempts: u32,
+    reason: Reason,
     crashes: u32,
 ) -> FailureHistory {
+    match reason {
+        Reason::Poison => poison_history(pending, attempts, crashes),
+        reason => history(pending, attempts, reason.as_str()),
+    }
+}
+
+/// The times of the crashes are no longer known.
+fn poison_history(pending: &PendingRecord, attempts: u32, crashes: u32) -> FailureHistory {
     let now = clock::unix_millis();
     let first = pending
         .record
@@ -46,10 +57,31 @@ pub(super) fn poison_history(
         attempts: attempts.saturating_add(crashes),
         first_failure_millis: first.unwrap_or(now),
         last_failure_millis: now,
-        reason: keylane_core::Reason::Poison.as_str(),
-        class: Cow::Borrowed(keylane_core::Reason::Poison.as_str()),
+        reason: Reason::Poison.as_str(),
+        class: Cow::Borrowed(Reason::Poison.as_str()),
         error: ErrorText::of(&format!(
             "poison: the process ended {crashes} times while this record was being processed"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Arena, Record};
+
+    /// No attempt of it has ended in this process.
+    #[test]
+    fn what_is_stated_of_a_poison_record_is_how_many_times_the_process_ended() {
+        let record = Record::new(&mut Arena::default(), 1, None, None, None, None);
+        let pending = PendingRecord::new(record);
+        let poison = last_history(&pending, 0, Reason::Poison, 2);
+        assert_eq!((poison.attempts, poison.reason), (2, "poison"));
+        assert_eq!(
+            poison.error.as_str(),
+            "poison: the process ended 2 times while this record was being processed"
+        );
+        let other = last_history(&pending, 1, Reason::Fatal, 1);
+        assert_eq!((other.attempts, other.reason), (1, "fatal"));
     }
 }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
+use keylane_core::{FailureHeaders, Publish, PublishRequest};
 
-use super::history::{history, poison_history};
+use super::history::{history, last_history};
 use crate::Headers;
 use crate::dead_letter::{self, FailureHistory, Round, Writer, unwrapped_headers};
 use crate::kafka::topics::map_partition;
@@ -73,27 +73,27 @@ impl Writes {
 
     fn outgoing(&self, owned: &OwnedPartition, request: &PublishRequest) -> Option<OutgoingRecord> {
         let pending = owned.core.record(request.ticket)?;
-        let (target, reason) = match &request.publish {
-            Publish::Retry { .. } => (owned.runtime.retry_topic.as_ref()?, "retryable"),
-            Publish::DeadLetter { reason } => {
-                (owned.runtime.dead_letter_topic.as_ref()?, reason.as_str())
-            }
+        let attempts = request.attempts;
+        let (target, history) = match &request.publish {
+            Publish::Retry { .. } => (
+                owned.runtime.retry_topic.as_ref()?,
+                history(pending, attempts, "retryable"),
+            ),
+            Publish::DeadLetter { reason } => (
+                owned.runtime.dead_letter_topic.as_ref()?,
+                last_history(
+                    pending,
+                    attempts,
+                    *reason,
+                    owned.core.crashes(request.offset),
+                ),
+            ),
         };
         target.refresh(
             &owned.runtime.side_config,
             &owned.runtime.control,
             clock::now(),
         );
-        let history = match &request.publish {
-            Publish::DeadLetter {
-                reason: Reason::Poison,
-            } => poison_history(
-                pending,
-                request.attempts,
-                owned.core.crashes(request.offset),
-            ),
-            _ => history(pending, request.attempts, reason),
-        };
         let origin = owned.origin_of(pending);
         let record = &pending.record;
         let (headers, value) = match &request.publish {
