@@ -57,11 +57,11 @@ pub(crate) struct Args {
     pub(crate) bootstrap: Option<String>,
 
     /// The consumer group.
-    #[arg(long, default_value = "parking-notifier", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, default_value = "quickstart", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) group: String,
 
     /// The topic of the events. Dead letters go to a topic with -dlq behind its name.
-    #[arg(long, default_value = "parking-events", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, default_value = "quickstart-events", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) topic: String,
 
     /// Keep serving metrics, health and state after the report, until Ctrl-C.

@@ -63,7 +63,7 @@ fn it_tells_of_its_subscriptions_over_http_while_it_runs() {
     answers_over_http(
         "--events 20000 --vehicles 500 --partitions 2 --concurrency 1",
         "admin ",
-        "parking-notifier",
+        "quickstart",
     );
 }
 

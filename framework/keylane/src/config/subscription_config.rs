@@ -57,7 +57,9 @@ pub struct SubscriptionConfig {
     /// A name of this member that stays the same over restarts (`group.instance.id`; default none):
     /// static membership. Unique in the group; up to 249 letters, digits, `.`, `_` and `-`.
     ///
-    /// After a kill, the member with the same name continues at once. Without a name, its partitions
+    /// After a kill, the member with the same name continues at once, with the classic protocol. With
+    /// `group.protocol=consumer` the brokers refuse the name until the killed member's session has
+    /// ended, and `run` ends with that error. Without a name, its partitions
     /// stand still until the session has timed out: 45 s, and up to twice that for some of them.
     #[serde(default)]
     pub instance_id: Option<String>,
