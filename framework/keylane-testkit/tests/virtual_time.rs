@@ -4,6 +4,8 @@
 
 #[path = "virtual_time/max_in_flight.rs"]
 mod max_in_flight;
+#[path = "virtual_time/policies.rs"]
+mod policies;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
