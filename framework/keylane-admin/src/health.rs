@@ -248,10 +248,10 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
             add(Code::OwnerBlocked, text);
         }
         if snapshot.parked > 0 {
-            let text = format!(
-                "{} records are parked, and their keys wait",
-                snapshot.parked
-            );
+            let text = match snapshot.parked {
+                1 => "1 record is parked, and its key waits".to_owned(),
+                parked => format!("{parked} records are parked, and their keys wait"),
+            };
             add(Code::RecordsParked, text);
         }
         if snapshot.isolated {
@@ -276,6 +276,7 @@ fn outage_text(ongoing: &OngoingOutage, held: u64, window_full: bool) -> String 
     };
     let held = match held {
         0 => String::new(),
+        1 => "; 1 record is held instead of given up".to_owned(),
         held => format!("; {held} records are held instead of given up"),
     };
     let full = if window_full {

@@ -271,4 +271,6 @@ async fn reasons_are_bounded_and_those_that_fail_come_first() {
         (codes.len(), codes[0].as_str(), &health["omitted"]),
         (100, "starting", &101.into())
     );
+    let text = &health["reasons"][1]["text"];
+    assert_eq!(text, "1 record is parked, and its key waits");
 }

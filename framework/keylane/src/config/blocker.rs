@@ -64,7 +64,7 @@ pub struct Blocker {
     /// The minimum age of the first attempt before the record may be taken (default 1 min). Set it
     /// above what the slowest good attempt takes. Otherwise a busy partition may fill its window
     /// during that attempt, and the record is given up.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration")]
     pub after: Duration,
 }
 

@@ -100,7 +100,7 @@ impl HeaderConvention {
 
 /// The form in a settings file.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = r#"the form { "topic": "NAME" }"#)]
 struct Stored {
     topic: String,
     #[serde(default)]

@@ -3,6 +3,7 @@
 mod blocker;
 mod bootstrap_servers;
 pub(crate) mod dead_letter;
+pub(crate) mod duration;
 mod hot_keys;
 mod into_core;
 mod kafka_settings;

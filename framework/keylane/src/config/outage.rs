@@ -61,7 +61,7 @@ pub struct Outage {
     /// ever found.
     pub lanes: usize,
     /// The longest time a record is held while others succeed (default 2 h).
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration")]
     pub patience: Duration,
 }
 

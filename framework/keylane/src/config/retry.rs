@@ -68,7 +68,7 @@ pub struct Retry {
     ///
     /// In a settings file, `in_place` or `topic.rounds` without `for_at_least` makes the policy one
     /// by count.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration::option")]
     pub for_at_least: Option<Duration>,
     /// Retries in place per delivery (default 10), or `"forever"`. In a policy by time, this many
     /// come before the retry topic; without a retry topic it has no effect.

@@ -13,8 +13,9 @@ use super::{
 /// What is left out decides whether it is by time or by count.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[serde(expecting = r#"the form { "for_at_least": "15m" }"#)]
 pub(super) struct Stored {
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration::option")]
     for_at_least: Option<Duration>,
     in_place: Option<InPlace>,
     backoff: Backoff,
@@ -72,6 +73,7 @@ impl From<Stored> for Retry {
 /// The same of the retry topic.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[serde(expecting = r#"the form { "name": "NAME" }, or { } for the default name"#)]
 struct StoredTopic {
     name: Option<String>,
     rounds: Option<u32>,

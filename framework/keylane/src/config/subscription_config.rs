@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Blocker, BootstrapServers, DeadLetter, HotKeySettings, KafkaSettings, LegacyTasks, Limits,
@@ -68,7 +69,7 @@ pub struct SubscriptionConfig {
     ///
     /// It saves most of the CPU time of a topic with some hundred to some 10,000 records a second,
     /// and costs up to this time of latency.
-    #[serde(default, with = "humantime_serde::option")]
+    #[serde(default, with = "crate::config::duration::option")]
     pub fetch_linger: Option<Duration>,
     /// Attempts in flight per partition (default 32).
     ///
@@ -82,29 +83,41 @@ pub struct SubscriptionConfig {
     pub limits: Limits,
     /// How long a settled record may stay uncommitted (default 1 s): what a crash repeats at most,
     /// besides the attempts in flight.
-    #[serde(default = "defaults::commit_interval", with = "humantime_serde")]
+    #[serde(
+        default = "defaults::commit_interval",
+        with = "crate::config::duration"
+    )]
     pub commit_interval: Duration,
     /// How long one attempt may take (default 5 min). Then its future is dropped and the attempt
     /// counts as failed.
-    #[serde(default = "defaults::attempt_timeout", with = "humantime_serde")]
+    #[serde(
+        default = "defaults::attempt_timeout",
+        with = "crate::config::duration"
+    )]
     pub attempt_timeout: Duration,
     /// How long a rebalance waits for the attempts in flight of the partitions given up (default 5
     /// s). What has not finished by then is dropped unsettled, and the next owner repeats it. No
     /// partition of this member receives new records while it drains. Must be below half of
     /// `max.poll.interval.ms`: beyond that the broker gives the partitions away.
-    #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
+    #[serde(default = "defaults::drain_timeout", with = "crate::config::duration")]
     pub drain_timeout: Duration,
     /// How long a shutdown waits for the attempts in flight (default 30 s).
-    #[serde(default = "defaults::shutdown_timeout", with = "humantime_serde")]
+    #[serde(
+        default = "defaults::shutdown_timeout",
+        with = "crate::config::duration"
+    )]
     pub shutdown_timeout: Duration,
     /// How long start-up waits for the brokers to answer (default 10 s).
-    #[serde(default = "defaults::startup_timeout", with = "humantime_serde")]
+    #[serde(
+        default = "defaults::startup_timeout",
+        with = "crate::config::duration"
+    )]
     pub startup_timeout: Duration,
     /// For how long `start` waits until the member has joined its group (default: it does not wait).
     ///
     /// With it, a group that refuses the member ends `start`. Without it, that is a
     /// [trouble](crate::status::Trouble), which ends when the members that are in the way have left.
-    #[serde(default, with = "humantime_serde::option")]
+    #[serde(default, with = "crate::config::duration::option")]
     pub wait_for_membership: Option<Duration>,
     /// How records are taken out of the Kafka client (default in batches).
     #[serde(default)]
@@ -138,6 +151,21 @@ pub struct SubscriptionConfig {
     /// are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
+    /// The builder has it at the top level, a file among the limits.
+    #[serde(default, skip_serializing, rename = "max_in_flight")]
+    misplaced: Misplaced,
+}
+
+/// Refuses any value, with the place where it belongs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Misplaced;
+
+impl<'de> Deserialize<'de> for Misplaced {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom(
+            "max_in_flight is one of the limits: write limits.max_in_flight",
+        ))
+    }
 }
 
 /// How records are taken out of the Kafka client. Both have the same guarantees.
@@ -181,6 +209,7 @@ impl SubscriptionConfig {
             hot_keys: HotKeySettings::default(),
             tracing: Tracing::default(),
             kafka: KafkaSettings::default(),
+            misplaced: Misplaced,
         }
     }
 

@@ -567,6 +567,30 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
     }
 
+    /// An error of a settings file states what to write instead.
+    #[test]
+    fn what_a_file_has_in_another_form_is_refused_with_the_right_one() {
+        let error = |setting: &str| {
+            let file = format!(r#"{{"group":"g","topics":["t"],{setting}}}"#);
+            let config = serde_json::from_str::<SubscriptionConfig>(&file);
+            config.expect_err(setting).to_string()
+        };
+        let duration = r#"a duration with its unit, such as "250ms", "30s" or "15m""#;
+        for (setting, stated) in [
+            (r#""dead_letter":"d""#, r#"{ "topic": "NAME" }"#),
+            (r#""retry":"15m""#, r#"{ "for_at_least": "15m" }"#),
+            (r#""retry":{"topic":"r"}"#, r#"{ "name": "NAME" }"#),
+            (r#""attempt_timeout":"15""#, duration),
+            (r#""attempt_timeout":15"#, duration),
+            (r#""wait_for_membership":"15""#, duration),
+            (r#""retry":{"for_at_least":"15"}"#, duration),
+            (r#""max_in_flight":20"#, "write limits.max_in_flight"),
+        ] {
+            let text = error(setting);
+            assert!(text.contains(stated), "{setting}: {text}");
+        }
+    }
+
     #[test]
     fn unknown_fields_are_refused_and_durations_are_readable() {
         let error = serde_json::from_str::<SubscriptionConfig>(

@@ -33,12 +33,12 @@ pub struct Watchdog {
     ///
     /// Slow attempts are found late, by up to a sixteenth of this time, or a second where that is
     /// more.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration")]
     pub slow_attempt: Duration,
     /// A partition is stalled when its oldest unsettled record has not changed for this long
     /// (default 1 min). Time in which the subscription is paused, or the record is not due yet,
     /// does not count.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration")]
     pub stalled_after: Duration,
 }
 

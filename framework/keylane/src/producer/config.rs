@@ -61,7 +61,10 @@ pub struct TaskProducerConfig {
     #[serde(default = "defaults::max_pending_bytes")]
     pub max_pending_bytes: usize,
     /// How long start-up waits for the brokers to answer (default 10 s, at most 10 min).
-    #[serde(default = "defaults::startup_timeout", with = "humantime_serde")]
+    #[serde(
+        default = "defaults::startup_timeout",
+        with = "crate::config::duration"
+    )]
     pub startup_timeout: Duration,
     /// Settings of librdkafka, for connection, security and tuning. Settings that only concern
     /// consumers are passed over, so one set can serve a whole program. What the guarantees rest on

@@ -27,10 +27,10 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub struct Backoff {
     /// The first delay (default 100 ms).
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration")]
     pub initial: Duration,
     /// The longest delay, before jitter (default 10 s); at most 30 days.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration")]
     pub max: Duration,
     /// The factor from one delay to the next (default 2).
     pub multiplier: f64,
