@@ -1,5 +1,9 @@
 //! All journals and the evidence of a run as one history, in one time.
 
+mod life;
+mod settled;
+mod troubles;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs, io,
@@ -7,20 +11,17 @@ use std::{
     time::Duration,
 };
 
-use super::given_up;
 use crate::{
     clock::{Nanos, nanos, seconds},
     downstream::Outage,
     evidence::{self, Evidence, PROGRAM, Source},
     fate::{Fate, Value},
-    journal::{self, Deed, Line, Note, Outcome, ReadError, Sent},
-    planted::Planted,
+    journal::{self, Deed, Line, Note, Outcome, ReadError},
 };
-
-/// The brokers' time stamps are whole milliseconds of another clock.
-const STAMP_ERROR: Nanos = 2_000_000;
-/// How long a broker's outage is felt after it is back.
-const AFTERMATH: Duration = Duration::from_secs(10);
+use life::life;
+pub use life::{End, Life};
+use settled::settled;
+use troubles::{away, outages, troubles};
 
 /// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,49 +59,6 @@ pub struct Record {
     pub key: Option<String>,
     /// Its number and its fate.
     pub value: Value,
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// By itself, after a shutdown or with an error.
-    Orderly,
-    /// It ended by `kill -9`.
-    Killed,
-    /// A record ended it.
-    Aborted,
-    /// By itself, after a panic in one of keylane's threads. What it had settled may not be
-    /// committed.
-    Panicked,
-}
-
-/// One process of a member.
-#[derive(Debug, Clone)]
-pub struct Life {
-    /// Its name.
-    pub name: String,
-    /// How often it committed.
-    pub commit_interval: Nanos,
-    /// When and how it ended: for one that was killed, when the signal was sent.
-    pub end: Option<(Nanos, End)>,
-    /// When it was gone for sure.
-    pub gone: Nanos,
-    /// When it was stopped by a signal.
-    pub stops: Vec<Span>,
-    /// When it learned that its assignment was lost.
-    pub lost: Vec<Nanos>,
-    /// When it gave partitions back, and whether the deadline of the drain had passed.
-    pub given_back: Vec<(Nanos, bool)>,
-    /// When it gave partitions up, and what they had settled last may not have been committed.
-    pub given_up: Vec<Span>,
-    /// When it could not read the commits of its new partitions.
-    pub unreadable: Vec<Nanos>,
-    /// When a panic that was planted in one of keylane's threads went off, and in which.
-    pub planted: Option<(Nanos, Planted)>,
-    /// What its subscription said when it had ended: an error, or nothing.
-    pub down: Option<Option<String>>,
-    /// Whether it had to be killed because it did not end after that panic.
-    pub hung: bool,
 }
 
 /// One attempt.
@@ -392,177 +350,4 @@ impl History {
             attempt.outcome,
         )
     }
-}
-
-fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
-    let last_note = notes.last().map_or(0, |line| line.at);
-    let mut life = Life {
-        name: name.to_owned(),
-        commit_interval: nanos(Duration::from_secs(1)),
-        end: None,
-        gone: Nanos::MAX,
-        stops: Vec::new(),
-        lost: Vec::new(),
-        given_back: Vec::new(),
-        given_up: given_up::spans(notes),
-        unreadable: Vec::new(),
-        planted: None,
-        down: None,
-        hung: false,
-    };
-    if let Some(Note::Up { commit_interval_ms }) = notes.first().map(|line| &line.what) {
-        life.commit_interval = nanos(Duration::from_millis(*commit_interval_ms));
-    }
-    for line in deeds {
-        match &line.what {
-            Deed::Signalled { member, signal } if member == name => match signal {
-                Sent::Kill => life.end = Some((line.at, End::Killed)),
-                Sent::Stop => life.stops.push(Span {
-                    from: line.at,
-                    to: Nanos::MAX,
-                }),
-                Sent::Continue => {
-                    if let Some(stop) = life.stops.last_mut() {
-                        stop.to = line.at;
-                    }
-                }
-                Sent::Terminate => {}
-            },
-            Deed::Hung { member } if member == name => life.hung = true,
-            Deed::Exited {
-                member, orderly, ..
-            } if member == name => {
-                life.gone = line.at;
-                let end = if *orderly || life.hung {
-                    End::Orderly
-                } else {
-                    End::Aborted
-                };
-                life.end = life.end.or(Some((last_note, end)));
-            }
-            _ => {}
-        }
-    }
-    life
-}
-
-fn outages(deeds: &[Line<Deed>]) -> Vec<Span> {
-    let spans = deeds
-        .iter()
-        .enumerate()
-        .filter_map(|(index, line)| match &line.what {
-            Deed::Out { what } if what.starts_with("broker") => {
-                Some(until_back(deeds, index, what))
-            }
-            _ => None,
-        });
-    spans.collect()
-}
-
-fn away(deeds: &[Line<Deed>]) -> Vec<(Span, Outage)> {
-    let span = |(index, line): (usize, &Line<Deed>)| {
-        let Deed::Away { outage } = &line.what else {
-            return None;
-        };
-        let healed = deeds[index..].iter().find(|line| line.what == Deed::Healed);
-        Some((
-            Span {
-                from: line.at,
-                to: healed.map_or(Nanos::MAX, |line| line.at),
-            },
-            *outage,
-        ))
-    };
-    deeds.iter().enumerate().filter_map(span).collect()
-}
-
-fn until_back(deeds: &[Line<Deed>], out: usize, what: &str) -> Span {
-    let back = deeds[out..]
-        .iter()
-        .find(|line| matches!(&line.what, Deed::Back { what: back } if back == what));
-    Span {
-        from: deeds[out].at,
-        to: back.map_or(Nanos::MAX, |line| line.at + nanos(AFTERMATH)),
-    }
-}
-
-fn troubles(deeds: &[Line<Deed>]) -> Vec<Trouble> {
-    let felt = |at: Nanos| Span {
-        from: at,
-        to: at + nanos(AFTERMATH),
-    };
-    let trouble = |(index, line): (usize, &Line<Deed>)| {
-        let (span, what) = match &line.what {
-            Deed::Signalled {
-                signal: Sent::Kill, ..
-            } => (felt(line.at), "kill"),
-            Deed::Signalled {
-                signal: Sent::Terminate,
-                ..
-            } => (felt(line.at), "leave"),
-            Deed::Signalled {
-                signal: Sent::Stop, ..
-            }
-            | Deed::Signalled {
-                signal: Sent::Continue,
-                ..
-            } => (felt(line.at), "pause"),
-            Deed::Exited { orderly: false, .. } => (felt(line.at), "death"),
-            Deed::Spawned { .. } => (felt(line.at), "join"),
-            Deed::Out { what } => match what.as_str() {
-                "dead letters" => (until_back(deeds, index, what), "dead letters"),
-                "retries" => (until_back(deeds, index, what), "retries"),
-                _ => (until_back(deeds, index, what), "broker"),
-            },
-            Deed::LeadersMoved => (felt(line.at), "leaders"),
-            Deed::Away { outage } => {
-                let to = line.at + nanos(Duration::from_millis(outage.lasts_ms) + AFTERMATH);
-                (Span { from: line.at, to }, "downstream")
-            }
-            Deed::Hung { .. } => (felt(line.at), "death"),
-            Deed::Exited { .. } | Deed::Back { .. } | Deed::Healed | Deed::LoadStopped => {
-                return None;
-            }
-        };
-        Some(Trouble { span, what })
-    };
-    deeds.iter().enumerate().filter_map(trouble).collect()
-}
-
-fn settled(history: &History) -> HashMap<Place, Nanos> {
-    let mut settled: HashMap<Place, Nanos> = HashMap::new();
-    let mut settle = |place: Place, at: Nanos| {
-        let first = settled.entry(place).or_insert(at);
-        *first = at.min(*first);
-    };
-    for attempt in history.attempts.iter().filter(|attempt| attempt.settled()) {
-        settle(attempt.place, attempt.end);
-    }
-    let Evidence {
-        retries,
-        dead_letters,
-        ..
-    } = &history.evidence;
-    let mut copies: HashMap<u64, Vec<&evidence::Written>> = HashMap::new();
-    for written in retries.iter().chain(dead_letters) {
-        copies.entry(written.id).or_default().push(written);
-    }
-    for record in &history.records {
-        for copy in copies.get(&record.value.id).into_iter().flatten() {
-            settle(record.place, copy.at - STAMP_ERROR);
-        }
-    }
-    for retry in retries {
-        let place = Place {
-            source: Source::Retry,
-            partition: retry.partition,
-            offset: retry.offset,
-        };
-        for copy in copies.get(&retry.id).into_iter().flatten() {
-            if (copy.round == 0 || copy.round > retry.round) && copy.at >= retry.at {
-                settle(place, copy.at - STAMP_ERROR);
-            }
-        }
-    }
-    settled
 }
