@@ -355,6 +355,14 @@ mod testing {
             Self::new(consumer, Reading::Polled)
         }
 
+        /// Reads the first partition of a topic from its beginning, outside of the group.
+        pub(crate) fn read_from_beginning(&self, topic: &str) {
+            let mut list = rdkafka::TopicPartitionList::new();
+            list.add_partition_offset(topic, 0, rdkafka::Offset::Beginning)
+                .and_then(|()| self.consumer.assign(&list))
+                .expect("the topic is there");
+        }
+
         pub(crate) fn control(&self) -> &Control {
             self.consumer.context().control()
         }

@@ -221,7 +221,7 @@ impl Control {
 
     /// Whether the group has given an assignment at least once.
     pub(crate) fn has_joined(&self) -> bool {
-        self.joined.load(Ordering::Relaxed)
+        self.joined.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_assigned(&self) -> bool {
@@ -231,7 +231,8 @@ impl Control {
     /// The group has given an assignment, which may be empty, or has taken all of it away.
     pub(crate) fn set_assigned(&self, assigned: bool) {
         self.assigned.store(assigned, Ordering::Relaxed);
-        if assigned && !self.joined.swap(true, Ordering::Relaxed) {
+        // Released: the partitions were shown before.
+        if assigned && !self.joined.swap(true, Ordering::Release) {
             self.wake();
         }
     }

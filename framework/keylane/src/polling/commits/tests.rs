@@ -1,14 +1,10 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use keylane_core::member::{EpochCommits, TopicPartition};
-use keylane_core::{Budget, Epoch, Position};
+use keylane_core::Position;
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
-use crate::metrics::MetricLabels;
-use crate::runtime::{Inbox, Progress};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -31,7 +27,7 @@ impl Member {
         Self {
             commits: Commits::new(Duration::ZERO),
             partitions: epochs
-                .map(|(epoch, topic)| partition(topic, epoch))
+                .map(|(epoch, topic)| Assigned::for_tests(topic, epoch))
                 .collect(),
             client: Client::for_tests(&broker, &[("enable.auto.offset.store", "false")]),
             broker,
@@ -98,26 +94,6 @@ fn broker() -> EmbeddedBroker {
         .expect("there is no such topic");
     broker.remember_requests();
     broker
-}
-
-fn partition(topic: &str, epoch: u64) -> Assigned {
-    let labels = MetricLabels {
-        subscription: "s",
-        topic,
-        partition: 0,
-    };
-    let place = TopicPartition::new(topic, 0);
-    let commits = EpochCommits::new(place, Epoch::new(epoch));
-    let inbox = Arc::new(Inbox::new(0, false));
-    let budgets = (Budget::new(10, 7), Budget::new(10, 7));
-    Assigned::new(
-        commits,
-        inbox,
-        Arc::new(Progress::default()),
-        false,
-        &labels,
-        budgets,
-    )
 }
 
 fn point(position: i64) -> CommitPoint {

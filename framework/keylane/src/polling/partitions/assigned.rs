@@ -292,3 +292,21 @@ impl AsMut<EpochCommits> for Assigned {
         &mut self.commits
     }
 }
+
+#[cfg(test)]
+impl Assigned {
+    /// The first partition of a topic, without an owner.
+    pub(crate) fn for_tests(topic: &str, epoch: u64) -> Self {
+        let labels = MetricLabels {
+            subscription: "s",
+            topic,
+            partition: 0,
+        };
+        let place = TopicPartition::new(topic, 0);
+        let commits = EpochCommits::new(place, keylane_core::Epoch::new(epoch));
+        let inbox = Arc::new(Inbox::new(0, false));
+        let progress = Arc::new(Progress::default());
+        let budgets = (Budget::new(10, 7), Budget::new(10, 7));
+        Self::new(commits, inbox, progress, false, &labels, budgets)
+    }
+}

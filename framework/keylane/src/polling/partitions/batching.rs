@@ -97,3 +97,74 @@ impl Batching {
         Some(place)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use rdkafka::ClientConfig;
+    use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+
+    use super::*;
+    use crate::SubscriptionConfig;
+    use crate::config::LegacyTasks;
+    use crate::kafka::Client;
+    use crate::record::{TASK_METADATA, TaskMetadata, legacy_task};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// The same task at the same offset and time, in the wrapper of another client: it is another
+    /// record, of a log that was cut and written again.
+    #[test]
+    fn what_is_read_again_in_another_wrapper_is_another_record() {
+        let mut config = SubscriptionConfig::new("group", "tasks");
+        config.legacy_tasks = LegacyTasks::Read;
+        let mut batching = Batching::new(Intake::of(&config));
+        let mut table = [Assigned::for_tests("tasks", 1)];
+        let mut read = |instance: &str| {
+            let (_broker, mut client) = log_of(&wrapped(instance));
+            let mut count = 0;
+            let deadline = Instant::now() + PATIENCE;
+            while count == 0 {
+                assert!(Instant::now() < deadline, "nothing is read");
+                client.read(Duration::from_millis(50), |message, cached| {
+                    batching.take(cached, &mut table, message);
+                    count += 1;
+                });
+            }
+            let values: Vec<_> = table[0].batch.iter().map(|it| it.value_bytes()).collect();
+            (values, table[0].log.has_changed())
+        };
+        let once = vec![Some("pay".into())];
+        assert_eq!(read("gate-1"), (once.clone(), false));
+        assert_eq!(read("gate-1"), (once, false), "the same again");
+        assert_eq!(read("gate-10"), (vec![], true));
+    }
+
+    fn wrapped(instance: &str) -> bytes::Bytes {
+        let metadata = TaskMetadata {
+            source_instance_id: instance.to_owned(),
+            ..TaskMetadata::default()
+        };
+        let mut headers = crate::Headers::new();
+        headers.push(TASK_METADATA, metadata.encode());
+        legacy_task::wrap(&mut headers, b"pay")
+    }
+
+    /// A log with one record, and a client that reads it.
+    fn log_of(value: &[u8]) -> (EmbeddedBroker, Client) {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
+        broker.create_topic("tasks", 1).expect("it is new");
+        let producer: ThreadedProducer<_> = ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .create()
+            .expect("the settings are right");
+        let record = BaseRecord::<(), _>::to("tasks").payload(value).timestamp(5);
+        producer.send(record).expect("there is room");
+        producer.flush(PATIENCE).expect("it is written");
+        let client = Client::for_tests(&broker, &[]);
+        client.read_from_beginning("tasks");
+        (broker, client)
+    }
+}
