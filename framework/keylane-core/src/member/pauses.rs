@@ -49,8 +49,8 @@ pub enum PauseOrder {
 impl PartitionLimits {
     /// Takes the present levels. Returns whether one of the limits requires a pause.
     ///
-    /// While `nothing_succeeds`, what is settled ahead pauses [later](MORE_AHEAD_IN_AN_OUTAGE). Else
-    /// a partition whose oldest records fail for good would read nothing more, so nothing would
+    /// While `nothing_succeeds`, what is settled ahead pauses [later](MORE_AHEAD_IN_AN_OUTAGE).
+    /// Otherwise a partition whose oldest records fail for good would read nothing more, so nothing would
     /// succeed, and the total outage that is suspected would not end. The question is asked only
     /// where the answer matters.
     pub fn update(

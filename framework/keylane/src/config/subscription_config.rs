@@ -117,6 +117,10 @@ pub struct SubscriptionConfig {
     ///
     /// With it, a group that refuses the member ends `start`. Without it, that is a
     /// [trouble](crate::status::Trouble), which ends when the members that are in the way have left.
+    ///
+    /// Create the streams of signals before `start`: a SIGTERM that comes meanwhile then ends
+    /// [`run_until`](crate::Subscription::run_until) at once, and the group is left in order. Wait
+    /// for less than your container's grace period: nothing answers before `start` has returned.
     #[serde(default, with = "crate::config::duration::option")]
     pub wait_for_membership: Option<Duration>,
     /// How records are taken out of the Kafka client (default in batches).

@@ -41,7 +41,7 @@ pub struct NewTask {
     pub(super) not_before: Option<SystemTime>,
 }
 
-/// What of a task its record does not have.
+/// The fields of a task that its record does not keep.
 #[derive(Debug)]
 pub(super) struct Rest {
     format: TaskFormat,

@@ -144,13 +144,11 @@ impl Owner {
             self.look_after_permit();
             let ready = if self.may_start() {
                 self.start_ready(&mut first_poll, &begin)
-            } else if self.place_request.is_made() && self.owned.core.may_start() {
+            } else if self.waits_for_a_trial_alone() {
                 Ready::NoPermit
             } else {
                 Ready::Nothing
             };
-            // While a suspect is tried, nothing else starts in the process: a place that is kept is
-            // kept from none, and the order of the queue stays.
             if !matches!(ready, Ready::NoPlace | Ready::NoPermit) {
                 self.place_request.let_go();
             }
@@ -282,6 +280,13 @@ impl Owner {
     fn look_after_permit(&mut self) {
         self.crash_care
             .look_after_permit(&mut self.owned, &mut self.mail);
+    }
+
+    /// Whether it has asked for a place, and could start something in it but for a trial in the
+    /// process. It then keeps its turn, and the place: as soon as the trial is over it has a permit.
+    /// Where its own attempts still have one, it has none soon: others go first.
+    fn waits_for_a_trial_alone(&mut self) -> bool {
+        self.place_request.is_made() && !self.crash_care.has_permit() && self.owned.core.may_start()
     }
 
     fn may_start(&mut self) -> bool {

@@ -7,7 +7,8 @@ use crate::status::{Place, Places};
 
 /// An owner that could start something but for a place keeps one request in the queue. It drops the
 /// request, and a place that it cannot use, as soon as it could start nothing: so no place is kept
-/// from the others. While only a trial keeps it from starting, it keeps both.
+/// from the others. While only a trial keeps it from starting, and none of
+/// its attempts runs, it keeps both.
 #[derive(Default)]
 pub(super) struct PlaceRequest {
     waiting: Option<BoxFuture<'static, Place>>,

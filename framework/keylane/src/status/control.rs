@@ -330,7 +330,7 @@ impl Control {
         failure.clone().map_or(Ok(()), Err)
     }
 
-    /// Waits until it is so; looks after each [`wake`](Self::wake). Cancel-safe.
+    /// Waits until the condition holds; looks after each [`wake`](Self::wake). Cancel-safe.
     pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         loop {
             let changed = self.changed.notified();

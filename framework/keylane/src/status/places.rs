@@ -72,7 +72,7 @@ impl Places {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InFlight {
-    /// Places that are taken. Attempts of partitions that were given up count until they end.
+    /// Places that are taken. While a suspect is tried, partitions keep places for what starts next. Attempts of partitions that were given up count until they end.
     pub attempts: u64,
     /// `limits.max_in_flight`.
     pub limit: u64,

@@ -39,7 +39,8 @@ pub enum StartError {
     #[error("cannot create the kafka client: {0}")]
     Create(String),
     /// The member did not join its group, and
-    /// [`wait_for_membership`](crate::SubscriptionConfig::wait_for_membership) is set. It has left.
+    /// [`wait_for_membership`](crate::SubscriptionConfig::wait_for_membership) is set. It has left,
+    /// or could not within 10 s; a static member stays until its session has ended.
     #[error("did not join consumer group `{group}`: {reason}")]
     NotJoined {
         /// The consumer group.

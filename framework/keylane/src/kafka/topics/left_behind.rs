@@ -44,14 +44,15 @@ impl fmt::Display for LeftBehind {
             Some(other) => write!(
                 f,
                 "the retry topic that is configured is `{other}`: retries of this group in it are never processed; \
-                 configure that one (retry.topic.name) until they are"
+                 configure that one (retry.topic.name) until they are, and `{other}` again afterwards, whose records wait until then"
             )?,
         }
         f.write_str(", or ignore this if the topic belongs to other groups")
     }
 }
 
-/// Looks at `<origin>-retry` of each origin, where another retry topic is configured or none.
+/// Looks at `<origin>-retry` of each origin, where another retry topic is configured or none. Beside
+/// another one only where the group has read it: else it is probably another group's.
 /// Whatever is not answered is left out.
 pub(super) fn left_behind(
     cluster: &Cluster,
@@ -76,8 +77,10 @@ pub(super) fn left_behind(
             else {
                 return None;
             };
-            let records = unread(client_config, plan.group, &topic, partitions, deadline)?;
-            (records > 0).then(|| LeftBehind {
+            let found = unread(client_config, plan.group, &topic, partitions, deadline)?;
+            let is_ours = plan.retry.is_none() || found.was_read;
+            let records = found.records;
+            (records > 0 && is_ours).then(|| LeftBehind {
                 topic,
                 records,
                 group: plan.group.to_owned(),
@@ -85,6 +88,12 @@ pub(super) fn left_behind(
             })
         })
         .collect()
+}
+
+struct Unread {
+    records: u64,
+    /// The group has committed a position in it.
+    was_read: bool,
 }
 
 /// `None` where a broker does not answer. What compaction removed and the markers of transactions
@@ -95,7 +104,7 @@ fn unread(
     topic: &str,
     partitions: i32,
     deadline: Instant,
-) -> Option<u64> {
+) -> Option<Unread> {
     let left = || deadline.saturating_duration_since(Instant::now());
     let mut config = client_config.clone();
     // It reads the group's positions, and does not join.
@@ -107,19 +116,22 @@ fn unread(
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     let committed = client.committed_offsets(list, left()).ok()?;
-    let mut records = 0;
+    let (mut records, mut was_read) = (0, false);
     for partition in 0..partitions {
         let (first, end) = client.fetch_watermarks(topic, partition, left()).ok()?;
         let position = match committed
             .find_partition(topic, partition)
             .map(|it| it.offset())
         {
-            Some(Offset::Offset(offset)) => offset.max(first),
+            Some(Offset::Offset(offset)) => {
+                was_read = true;
+                offset.max(first)
+            }
             _ => first,
         };
         records += u64::try_from(end.saturating_sub(position)).unwrap_or(0);
     }
-    Some(records)
+    Some(Unread { records, was_read })
 }
 
 #[cfg(test)]
@@ -190,11 +202,12 @@ mod tests {
         ] {
             assert_eq!(warnings(&broker, &other), [""; 0], "{other:?}");
         }
-        let said = warnings(&broker, &with(Some("b"), None, &origins[..1]));
-        assert_eq!(said.len(), 1, "{said:?}");
-        for part in ["`a-retry` holds 3 records", "configured is `b`"] {
-            assert!(said[0].contains(part), "{said:?}");
-        }
+        let beside_another = with(Some("b"), None, &origins[..1]);
+        assert_eq!(
+            warnings(&broker, &beside_another),
+            [""; 0],
+            "another group's"
+        );
 
         let mut of_group = config(&broker);
         of_group.set("group.id", "g");
@@ -209,6 +222,11 @@ mod tests {
         };
         commit(1, 1);
         assert!(warnings(&broker, &plan)[0].contains("holds 2 records"));
+        let said = warnings(&broker, &beside_another);
+        assert_eq!(said.len(), 1, "{said:?}");
+        for part in ["`a-retry` holds 2 records", "configured is `b`"] {
+            assert!(said[0].contains(part), "{said:?}");
+        }
         commit(0, 1);
         commit(1, 2);
         assert_eq!(warnings(&broker, &plan), [""; 0], "all is committed");

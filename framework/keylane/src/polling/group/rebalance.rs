@@ -45,8 +45,8 @@ impl Group {
                     new.log = new.log.or_else(|| logs.known(&new.topic));
                     member.assignment.open_assigned(new);
                 }
-                // Known at once: what is not cannot be paused. Before the standing: to be assigned
-                // and have nothing means something else.
+                // Known at once: what is not cannot be paused. Before the standing: a member that
+                // is assigned, and shows no partitions, would look idle.
                 publish(member);
                 self.show_standing(member);
                 member.hand_over.assigned(&places);

@@ -60,6 +60,10 @@ impl CrashCare {
         matches!(self.permit, Some(Permit::Trial { .. }))
     }
 
+    pub(crate) fn has_permit(&self) -> bool {
+        self.permit.is_some()
+    }
+
     /// Whether anything may start beside what else runs in the process.
     pub(crate) fn may_start(&mut self, owned: &OwnedPartition) -> bool {
         let is_new = std::mem::take(&mut self.is_new);
