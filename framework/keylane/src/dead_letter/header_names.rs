@@ -15,6 +15,8 @@ pub(super) struct HeaderNames {
     pub(super) reason: &'static str,
     pub(super) class: &'static str,
     pub(super) error: &'static str,
+    /// What the names of all its headers begin with, those that are not read included.
+    pub(super) own: &'static [&'static str],
     /// Numbers are Java's `ByteBuffer`, big-endian; else decimal text.
     pub(super) big_endian: bool,
 }
@@ -30,6 +32,7 @@ const NONE: HeaderNames = HeaderNames {
     reason: "",
     class: "",
     error: "",
+    own: &[],
     big_endian: false,
 };
 
@@ -41,6 +44,7 @@ pub(super) const KIP_1191: HeaderNames = HeaderNames {
     group: "group",
     attempts: "delivery.count",
     error: "message",
+    own: &["__dlq.errors."],
     ..NONE
 };
 
@@ -54,6 +58,12 @@ pub(super) const SPRING: HeaderNames = HeaderNames {
     group: "original-consumer-group",
     class: "exception-fqcn",
     error: "exception-message",
+    own: &[
+        "kafka_dlt-",
+        "kafka_original-",
+        "kafka_exception-",
+        "retry_topic-",
+    ],
     big_endian: true,
     ..NONE
 };
@@ -73,6 +83,7 @@ pub(super) const CONNECT: HeaderNames = HeaderNames {
     reason: "stage",
     class: "exception.class.name",
     error: "exception.message",
+    own: &["__connect.errors."],
     ..NONE
 };
 
@@ -83,6 +94,7 @@ pub(super) const SMALLRYE: HeaderNames = HeaderNames {
     offset: "offset",
     class: "exception-class-name",
     error: "reason",
+    own: &["dead-letter-"],
     ..NONE
 };
 
@@ -93,6 +105,15 @@ pub(super) const KARAFKA: HeaderNames = HeaderNames {
     offset: "offset",
     group: "consumer_group",
     attempts: "attempts",
+    // Not all that begins with `source_`: a record may have such headers of its own.
+    own: &[
+        "source_topic",
+        "source_partition",
+        "source_offset",
+        "source_consumer_group",
+        "source_attempts",
+        "source_trace_id",
+    ],
     ..NONE
 };
 

@@ -6,6 +6,7 @@ use super::bounded_text::bounded_text;
 use super::header_names::{
     CONNECT, HeaderNames, KARAFKA, KIP_1191, SMALLRYE, SPRING, SPRING_RETRYABLE,
 };
+use super::headers::without_ours;
 use super::retry_headers::{number, origin};
 use super::{conventions, names};
 use crate::Headers;
@@ -113,6 +114,19 @@ impl Letter {
         letter.edited_from = text(headers, names::EDITED_FROM, NAME_LIMIT_BYTES);
         Some(letter)
     }
+}
+
+/// The headers that the record had before it was given up: without those of the program that wrote
+/// the letter, and without those of earlier redrives.
+pub(crate) fn headers_before(headers: &Headers, written_by: WrittenBy) -> Headers {
+    let own = OTHERS.iter().find(|(program, _)| *program == written_by);
+    let own = own.map_or(&[][..], |(_, names)| names.own);
+    let mut before = without_ours(headers);
+    before.retain(|name| {
+        let is_of_redrive = name == names::REDRIVE_COUNT || name == names::REDRIVE_ID;
+        !is_of_redrive && !own.iter().any(|own| name.starts_with(own))
+    });
+    before
 }
 
 enum Program {
