@@ -4,7 +4,7 @@
 //! use keylane::{NewTask, Task, TaskError, TaskProducer};
 //!
 //! /// The processor of a subscription to the dead-letter topic.
-//! async fn write_back(task: Task<Vec<u8>>, producer: &TaskProducer) -> Result<(), TaskError> {
+//! async fn write_back(task: Task<bytes::Bytes>, producer: &TaskProducer) -> Result<(), TaskError> {
 //!     let copy = NewTask::from_dead_letter(&task).map_err(TaskError::fatal)?;
 //!     producer.enqueue(copy).await?;
 //!     Ok(())
