@@ -190,7 +190,7 @@ impl Run {
         self.step(Step::Confirm);
     }
 
-    fn to_the_end(&mut self) {
+    fn finish(&mut self) {
         for _ in 0..10_000 {
             match self.plan.next(Moment::ORIGIN) {
                 Next::Copy(copy) => self.under_way.push(copy),
@@ -254,7 +254,7 @@ proptest! {
         for step in steps {
             run.step(step);
         }
-        run.to_the_end();
+        run.finish();
         prop_assert_eq!(run.plan.next(Moment::ORIGIN), Next::Done);
 
         let wanted = run.log.iter().filter(|(_, letter)| letter.is_wanted);
@@ -271,12 +271,12 @@ proptest! {
     fn max_is_a_fixed_set_that_kills_do_not_widen(log in logs(), steps in steps(), max in 0..30_u64) {
         let settings = PlanSettings { window: 4, max: Some(max), ..PlanSettings::default() };
         let mut whole = Run::new(log.clone(), settings);
-        whole.to_the_end();
+        whole.finish();
         let mut run = Run::new(log, settings);
         for step in steps {
             run.step(step);
         }
-        run.to_the_end();
+        run.finish();
         prop_assert_eq!(run.copied(), whole.copied());
         prop_assert_eq!(whole.target.len() as u64, max.min(whole.plan.counts().0));
         run.check_order();
@@ -288,7 +288,7 @@ proptest! {
     ) {
         let canary = Some(Canary { copies, percent });
         let mut run = Run::new(log, PlanSettings { window: 4, canary, ..PlanSettings::default() });
-        run.to_the_end();
+        run.finish();
         let (all, done) = run.plan.counts();
         prop_assert_eq!(done, all.min(copies.into()));
         let awaited: Vec<_> = run.plan.awaited().collect();
@@ -297,7 +297,7 @@ proptest! {
             run.plan.outcome(copy.turn, success);
             succeeded += u64::from(success);
         }
-        run.to_the_end();
+        run.finish();
         let passes = succeeded * 100 >= awaited.len() as u64 * u64::from(percent);
         let end = run.plan.next(Moment::ORIGIN);
         match done == all || passes {
@@ -320,7 +320,7 @@ fn a_run_that_goes_on_behind_the_canary_waits_for_no_outcome_again() {
     };
     let log = letters(6, |offset| offset.unsigned_abs(), |it| it);
     let mut run = Run::new(log, settings);
-    run.to_the_end();
+    run.finish();
     assert_eq!(run.plan.next(Moment::ORIGIN), Next::Canary);
     let awaited: Vec<_> = run.plan.awaited().map(|copy| copy.turn).collect();
     let kill = Step::Kill { is_committed: true };
@@ -337,7 +337,7 @@ fn a_run_that_goes_on_behind_the_canary_waits_for_no_outcome_again() {
     run.step(Step::Acknowledge(0));
     run.commit();
     run.step(kill);
-    run.to_the_end();
+    run.finish();
     assert_eq!(run.plan.next(Moment::ORIGIN), Next::Done);
     assert_eq!(run.target.len(), 6);
 }
@@ -392,7 +392,7 @@ fn the_map_of_the_widest_plan_fits_into_a_commit() {
     assert_eq!(run.plan.counts().1, MAX_AHEAD as u64 / 2, "no more is done");
     assert_eq!(read(&stored(&progress)), progress, "nothing was left out");
     run.plan.acknowledged(first.turn);
-    run.to_the_end();
+    run.finish();
     assert_eq!(run.plan.next(Moment::ORIGIN), Next::Done);
 }
 
@@ -474,7 +474,7 @@ fn a_cancelled_plan_ends_when_nothing_is_in_flight() {
     run.step(Step::Next);
     run.plan.cancel();
     assert_eq!(run.plan.next(Moment::ORIGIN), Next::InFlight);
-    run.to_the_end();
+    run.finish();
     assert_eq!(
         run.plan.next(Moment::ORIGIN),
         Next::Stopped(Stopped::Cancelled)

@@ -12,6 +12,26 @@
 //! # let _ = write_back;
 //! ```
 //!
+//! Without a subscription, [`Letters`] reads the topic from its beginning to its end as it is now:
+//!
+//! ```no_run
+//! use keylane::TaskProducer;
+//! use keylane::dead_letter::Filter;
+//! use keylane::redrive::{Letters, Redrive};
+//!
+//! # async fn redrive(producer: &TaskProducer) -> Result<(), Box<dyn std::error::Error>> {
+//! let filter = Filter::parse(["reason=exhausted", "error~time.?out"])?;
+//! let redrive = Redrive::named("after-the-outage")?;
+//! let mut letters = Letters::of("parking-events-dlq").bootstrap_servers("localhost:9092").read().await?;
+//! while let Some(letter) = letters.next().await {
+//!     let letter = letter?;
+//!     if filter.matches(&letter) {
+//!         producer.enqueue(redrive.copy(&letter)?).await?;
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! # What a copy has
 //! Key, value and headers are those of the record before it was given up. Rounds, attempts, the
 //! first failure and Decaton's retry count begin again. A copy to a retry topic names the group that
@@ -25,6 +45,8 @@
 
 mod copy;
 mod error;
+mod letters;
 
 pub use copy::Redrive;
 pub use error::RedriveError;
+pub use letters::{LetterRange, Letters, LettersBuilder, LettersError};

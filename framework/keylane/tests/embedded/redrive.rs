@@ -1,5 +1,6 @@
 //! Dead letters that are written back, through the real failure path.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::common::{PATIENCE, eventually};
 use bytes::Bytes;
 use keylane::config::{Backoff, Exhausted, FailureReason};
 use keylane::dead_letter::Letter;
-use keylane::redrive::RedriveError;
+use keylane::redrive::{Letters, LettersError, RedriveError};
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -120,4 +121,69 @@ async fn a_record_that_never_succeeds_is_written_back_three_times_and_then_refus
         attempts,
         "through the retry topic each time"
     );
+}
+
+/// More letters than are read ahead, in two partitions, among records that are none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_are_read_in_order_up_to_the_end_that_the_topic_had() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("dead", 2).unwrap();
+    let producer = super::common::producer(broker.bootstrap_servers(), "dead").await;
+    let letter = |number: i32| {
+        NewTask::new(number.to_string())
+            .partition(number % 2)
+            .header("keylane-group", "notifier")
+            .header("keylane-reason", "fatal")
+    };
+    let write = |tasks: Vec<NewTask>| {
+        let producer = producer.clone();
+        async move { assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok)) }
+    };
+    write((0..300).map(letter).collect()).await;
+    write(vec![NewTask::new("no letter").partition(0)]).await;
+
+    let read = || {
+        Letters::of("dead")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .patience(PATIENCE)
+    };
+    let mut letters = read().read().await.unwrap();
+    write((300..310).map(letter).collect()).await;
+    let mut numbers = [Vec::new(), Vec::new()];
+    while let Some(letter) = letters.next().await {
+        let letter = letter.unwrap();
+        assert_eq!(letter.letter().reason.as_deref(), Some("fatal"));
+        let value = std::str::from_utf8(letter.record().value().unwrap()).unwrap();
+        numbers[letter.partition() as usize].push(value.parse::<i32>().unwrap());
+    }
+    for (parity, numbers) in (0..).zip(&numbers) {
+        let expected: Vec<_> = (0..150).map(|number| 2 * number + parity).collect();
+        assert_eq!(*numbers, expected);
+    }
+    assert_eq!(letters.not_letters(), 1);
+
+    let ranges = letters.ranges().to_vec();
+    assert_eq!(
+        ranges.iter().map(|it| it.end).collect::<Vec<_>>(),
+        [151, 150]
+    );
+    let mut again = read().ranges(ranges).read().await.unwrap();
+    let mut offsets = BTreeSet::new();
+    while let Some(letter) = again.next().await {
+        let letter = letter.unwrap();
+        offsets.insert((letter.partition(), letter.offset()));
+    }
+    assert_eq!(offsets.len(), 300, "the same letters");
+    producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_end_at_once_where_there_are_none_and_a_wrong_setting_is_an_error() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("dead", 2).unwrap();
+    let read = Letters::of("dead").bootstrap_servers(broker.bootstrap_servers());
+    let mut letters = read.clone().read().await.unwrap();
+    assert!(letters.next().await.is_none());
+    let error = read.kafka("group.id", "x").read().await.unwrap_err();
+    assert!(matches!(error, LettersError::Kafka(_)), "{error}");
 }
