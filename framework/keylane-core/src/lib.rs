@@ -23,6 +23,7 @@
 //! | [`member::hand_over`] | when a revoke is answered, and when a shutdown closes the client |
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was re-created |
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
+//! | [`redrive`] | which dead letters are written back, in which order, and what of it survives a crash |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -96,6 +97,7 @@ mod outage_guard;
 mod owner_watch;
 mod partition;
 mod paused_by;
+pub mod redrive;
 mod retry_policy;
 mod settled_map;
 mod start_question;

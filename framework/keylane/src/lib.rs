@@ -41,6 +41,7 @@
 //! | set what happens to failures | [`Retry`], [`Exhausted`](config::Exhausted), [`DeadLetter`], [`FailureReason`](config::FailureReason) |
 //! | distinguish an outage from a bad record | [`Outage`](config::Outage), [`TaskError::unavailable`], [`OutageStatus`](status::OutageStatus) |
 //! | recognise a dead letter that was written twice | [`FailedRecordId`](dead_letter::FailedRecordId) |
+//! | read dead letters, and write them back | [`redrive`], [`NewTask::from_dead_letter`], [`Letter`](dead_letter::Letter), [`Filter`](dead_letter::Filter) |
 //! | see what is stuck, and get it out of the way | [`Watchdog`](config::Watchdog), [`Blocker`](config::Blocker), [`OldestRecord`](status::OldestRecord), [`KeyHash`](record::KeyHash) |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`](status::SubscriptionStatus), [`metrics`], and the crate `keylane-admin` |
@@ -83,6 +84,7 @@ mod polling;
 pub mod processing;
 pub mod producer;
 pub mod record;
+pub mod redrive;
 mod runtime;
 pub mod status;
 pub mod subscription;

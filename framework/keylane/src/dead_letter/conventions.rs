@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use keylane_core::FailureHeaders;
 
+use super::header_names::names_of;
 use super::headers::{FailureHistory, Writer, error_class, group_as_written};
 use super::names;
 use crate::Headers;
@@ -61,11 +62,7 @@ pub(super) fn written(original: &Headers) -> BTreeSet<HeaderConvention> {
 
 /// What the names of a convention's headers begin with.
 pub(super) fn prefix(convention: HeaderConvention) -> &'static str {
-    match convention {
-        HeaderConvention::Kip1191 => "__dlq.errors.",
-        HeaderConvention::Spring => "kafka_dlt-",
-        HeaderConvention::Connect => "__connect.errors.",
-    }
+    names_of(convention).prefix
 }
 
 fn fields(
@@ -77,48 +74,40 @@ fn fields(
         partition,
         offset,
     } = failure.origin;
+    let names = names_of(convention);
     let text = |text: String| Bytes::from(text);
-    let topic = text(topic.to_string());
-    let group = text(group_as_written(failure.writer.group));
-    let class = error_class(failure.history).map(text);
-    let error = Some(failure.history.error.as_str())
-        .filter(|error| !error.is_empty())
-        .map(|error| text(error.to_owned()));
-    match convention {
-        HeaderConvention::Kip1191 => vec![
-            ("topic", Some(topic)),
-            ("partition", Some(text(partition.to_string()))),
-            ("offset", Some(text(offset.to_string()))),
-            ("group", Some(group)),
-            (
-                "delivery.count",
-                Some(text(failure.history.attempts.to_string())),
-            ),
-            ("message", error),
-        ],
-        // Java's `ByteBuffer`: big-endian.
-        HeaderConvention::Spring => vec![
-            ("original-topic", Some(topic)),
-            ("original-partition", Some(number(partition.to_be_bytes()))),
-            ("original-offset", Some(number(offset.to_be_bytes()))),
-            (
-                "original-timestamp",
-                failure
-                    .origin_timestamp
-                    .map(|millis| number(millis.to_be_bytes())),
-            ),
-            ("original-consumer-group", Some(group)),
-            ("exception-fqcn", class),
-            ("exception-message", error),
-        ],
-        HeaderConvention::Connect => vec![
-            ("topic", Some(topic)),
-            ("partition", Some(text(partition.to_string()))),
-            ("offset", Some(text(offset.to_string()))),
-            ("exception.class.name", class),
-            ("exception.message", error),
-        ],
-    }
+    let timestamp = failure.origin_timestamp;
+    let (partition, offset, timestamp) = match names.big_endian {
+        true => (
+            number(partition.to_be_bytes()),
+            number(offset.to_be_bytes()),
+            timestamp.map(|millis| number(millis.to_be_bytes())),
+        ),
+        false => (
+            text(partition.to_string()),
+            text(offset.to_string()),
+            timestamp.map(|millis| text(millis.to_string())),
+        ),
+    };
+    let error = Some(failure.history.error.as_str()).filter(|error| !error.is_empty());
+    let mut fields = vec![
+        (names.topic, Some(text(topic.to_string()))),
+        (names.partition, Some(partition)),
+        (names.offset, Some(offset)),
+        (names.timestamp, timestamp),
+        (
+            names.group,
+            Some(text(group_as_written(failure.writer.group))),
+        ),
+        (
+            names.attempts,
+            Some(text(failure.history.attempts.to_string())),
+        ),
+        (names.class, error_class(failure.history).map(text)),
+        (names.error, error.map(|error| text(error.to_owned()))),
+    ];
+    fields.retain(|(name, _)| !name.is_empty());
+    fields
 }
 
 fn number<const N: usize>(bytes: [u8; N]) -> Bytes {

@@ -125,6 +125,26 @@ pub(super) fn error_class(history: &FailureHistory) -> Option<String> {
         .map(|class| bounded_text(class, NAME_LIMIT_BYTES))
 }
 
+/// Appends where the record was read first, and the group that it belongs to.
+pub(crate) fn push_origin(
+    headers: &mut Headers,
+    origin: Option<&Origin>,
+    origin_timestamp: Option<i64>,
+    group: Option<&str>,
+) {
+    if let Some(origin) = origin {
+        headers.push(names::ORIGIN_TOPIC, origin.topic.to_string());
+        headers.push(names::ORIGIN_PARTITION, origin.partition.to_string());
+        headers.push(names::ORIGIN_OFFSET, origin.offset.to_string());
+    }
+    if let Some(timestamp) = origin_timestamp {
+        headers.push(names::ORIGIN_TIMESTAMP, timestamp.to_string());
+    }
+    if let Some(group) = group {
+        headers.push(names::GROUP, group_as_written(group));
+    }
+}
+
 /// Appends what dead letters and retried records have in common.
 pub(super) fn push_failure(
     headers: &mut Headers,
@@ -134,13 +154,7 @@ pub(super) fn push_failure(
     history: &FailureHistory,
     which: FailureHeaders,
 ) {
-    headers.push(names::ORIGIN_TOPIC, origin.topic.to_string());
-    headers.push(names::ORIGIN_PARTITION, origin.partition.to_string());
-    headers.push(names::ORIGIN_OFFSET, origin.offset.to_string());
-    if let Some(timestamp) = origin_timestamp {
-        headers.push(names::ORIGIN_TIMESTAMP, timestamp.to_string());
-    }
-    headers.push(names::GROUP, group_as_written(writer.group));
+    push_origin(headers, Some(origin), origin_timestamp, Some(writer.group));
     if which == FailureHeaders::Fewest {
         headers.push(names::REASON, history.reason);
         return;
@@ -377,7 +391,12 @@ pub(super) mod tests {
                 "{name} is missing in headers.md"
             );
         }
-        assert_eq!(explained.matches("| `keylane-").count(), names::OURS.len());
+        let of_redrive = [names::REDRIVE_COUNT, names::REDRIVE_ID, names::EDITED_FROM];
+        for name in of_redrive {
+            assert!(explained.contains(&format!("| `{name}` |")), "{name}");
+        }
+        let all = names::OURS.len() + of_redrive.len();
+        assert_eq!(explained.matches("| `keylane-").count(), all);
     }
 
     proptest! {

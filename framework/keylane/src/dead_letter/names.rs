@@ -20,6 +20,12 @@ pub(super) const HEADERS: &str = "keylane-headers";
 pub(super) const RETRY_ROUND: &str = "keylane-retry-round";
 pub(super) const RETRY_DUE: &str = "keylane-retry-due";
 pub(super) const RETRIED_FOR: &str = "keylane-retried-for";
+/// How often a record was written back, and which act of which task did it last. Retries and dead
+/// letters keep them as they keep any header of others: so they are not in `OURS`.
+pub(crate) const REDRIVE_COUNT: &str = "keylane-redrive-count";
+pub(crate) const REDRIVE_ID: &str = "keylane-redrive-id";
+/// The SHA-256 of the value that was there before it was edited.
+pub(crate) const EDITED_FROM: &str = "keylane-edited-from";
 /// Decaton's header; not ours to remove unless we wrote it.
 pub(super) use crate::record::TASK_METADATA as DECATON_METADATA;
 

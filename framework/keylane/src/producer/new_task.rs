@@ -10,8 +10,10 @@ use super::enqueue_error::ReturnedTask;
 use super::outgoing::{OutgoingRecord, Unwritten};
 use super::{EnqueueError, TaskFormat};
 use crate::Headers;
+use crate::dead_letter::EDITED_FROM;
 use crate::record::{
-    TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent, legacy_task, trace_state,
+    Record, TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent, legacy_task,
+    trace_state,
 };
 use crate::support::error_text;
 
@@ -39,6 +41,16 @@ pub struct NewTask {
     pub(super) headers: Headers,
     pub(super) partition: Option<i32>,
     pub(super) not_before: Option<SystemTime>,
+    pub(super) metadata: Metadata,
+}
+
+/// Decaton's metadata of a task.
+#[derive(Clone, Debug)]
+pub(crate) enum Metadata {
+    /// It names this producer.
+    Own,
+    /// Of a record that is written again, as it was; without it too, where it had none.
+    Kept(Option<TaskMetadata>),
 }
 
 /// The fields of a task that its record does not keep.
@@ -129,7 +141,44 @@ impl NewTask {
             headers: Headers::new(),
             partition: None,
             not_before: None,
+            metadata: Metadata::Own,
         }
+    }
+
+    /// A record that is written again to this topic, where it need not be the producer's first.
+    pub(crate) fn again(
+        topic: &str,
+        record: &Record,
+        headers: Headers,
+        metadata: Option<TaskMetadata>,
+    ) -> Self {
+        Self {
+            topic: Some(topic.to_owned()),
+            key: record.key_bytes(),
+            headers,
+            metadata: Metadata::Kept(metadata),
+            ..Self::of(record.value_as_read())
+        }
+    }
+
+    /// Another value, and the SHA-256 of the one that was there in the header
+    /// `keylane-edited-from`; for what [`from_dead_letter`](Self::from_dead_letter) gives.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::NewTask;
+    ///
+    /// let mended = NewTask::new("4,50").key("B-KL 42").edited("4.50");
+    /// # let _ = mended;
+    /// ```
+    #[must_use]
+    pub fn edited(mut self, value: impl Into<Bytes>) -> Self {
+        let before = self.value.replace(value.into()).unwrap_or_default();
+        let digest = hmac_sha256::Hash::hash(&before);
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.headers.remove(EDITED_FROM);
+        self.headers.push(EDITED_FROM, digest);
+        self
     }
 
     /// The topic to write to, one of the producer's. Default: its first one.
@@ -291,12 +340,16 @@ impl NewTask {
         now: SystemTime,
     ) -> OutgoingRecord {
         let timestamp_millis = millis_rounded_up(now);
-        let metadata = TaskMetadata {
-            timestamp_millis,
-            source_application_id: source.application_id.clone(),
-            source_instance_id: source.instance_id.clone(),
-            retry_count: 0,
-            scheduled_time_millis: self.scheduled_time_millis(),
+        let scheduled_time_millis = self.scheduled_time_millis();
+        let metadata = match &self.metadata {
+            Metadata::Kept(Some(metadata)) => Some(metadata.clone()),
+            Metadata::Kept(None) if self.not_before.is_none() => None,
+            Metadata::Kept(None) | Metadata::Own => Some(TaskMetadata {
+                timestamp_millis,
+                source_application_id: source.application_id.clone(),
+                source_instance_id: source.instance_id.clone(),
+                ..TaskMetadata::default()
+            }),
         };
         let Self {
             topic: _,
@@ -305,9 +358,18 @@ impl NewTask {
             mut headers,
             partition,
             not_before: _,
+            metadata: _,
         } = self;
-        headers.push(TASK_METADATA, metadata.encode());
-        let wraps = source.format == TaskFormat::Legacy;
+        // A record that never had metadata may be in the wrapper as it is.
+        let wraps = source.format == TaskFormat::Legacy && metadata.is_some();
+        if let Some(metadata) = metadata {
+            let metadata = TaskMetadata {
+                retry_count: 0,
+                scheduled_time_millis,
+                ..metadata
+            };
+            headers.push(TASK_METADATA, metadata.encode());
+        }
         if let Some(task) = value.as_mut().filter(|_| wraps) {
             *task = legacy_task::wrap(&mut headers, task);
         }

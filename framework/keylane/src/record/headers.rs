@@ -64,7 +64,12 @@ impl Headers {
     /// assert_eq!(headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b"]);
     /// ```
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(n, _)| n != name);
+        self.retain(|other| other != name);
+    }
+
+    /// Keeps those of the names for which this is true.
+    pub(crate) fn retain(&mut self, mut keeps: impl FnMut(&str) -> bool) {
+        self.0.retain(|(name, _)| keeps(name));
     }
 
     /// Keeps the first ones.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, from the lowest to the highest.
-const FLOORS: [&str; 14] = [
+const FLOORS: [&str; 15] = [
     "support",
     "config",
     "record",
@@ -17,6 +17,7 @@ const FLOORS: [&str; 14] = [
     "trace",
     "kafka",
     "producer",
+    "redrive",
     "runtime",
     "polling",
     "subscription",

@@ -19,3 +19,4 @@ mod max_in_flight;
 mod outages;
 mod pause;
 mod rebalance;
+mod redrive;

@@ -192,6 +192,9 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
+/// What a reader without a limit of its own fetches ahead.
+const READER_KILOBYTES: &str = "16384";
+
 /// Some hundred records of usual size: a busy topic has them at once, and is not held back.
 const ENOUGH_BYTES: usize = 100_000;
 
@@ -292,6 +295,33 @@ pub(crate) fn side_client_config(
     // This client is not polled, so its statistics would pile up.
     config.remove("statistics.interval.ms");
     Ok(ClientSettings(config))
+}
+
+/// The configuration of a consumer that reads a topic to its end: it joins no group and commits
+/// nothing.
+///
+/// # Errors
+/// The first setting, by name, that cannot be used.
+pub(crate) fn reader_config(
+    bootstrap_servers: &str,
+    kafka: &BTreeMap<String, String>,
+) -> Result<ClientSettings, ClientConfigError> {
+    let settings = ConsumerSettings {
+        bootstrap_servers,
+        // The client takes no assignment without one.
+        group: "keylane-dead-letters",
+        instance_id: None,
+        fetch_linger: None,
+    };
+    let mut config = consumer_config(&settings, kafka)?;
+    config.remove("group.protocol");
+    config
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true");
+    if config.get("queued.max.messages.kbytes").is_none() {
+        config.set("queued.max.messages.kbytes", READER_KILOBYTES);
+    }
+    Ok(config)
 }
 
 /// An error of creating a client, as one of ours.

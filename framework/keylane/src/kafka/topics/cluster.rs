@@ -79,6 +79,11 @@ impl Cluster {
         self.has_controller.get()
     }
 
+    /// For queries of other kinds.
+    pub(in crate::kafka) fn client(&self) -> &BaseConsumer<LastError> {
+        &self.client
+    }
+
     pub(super) fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
     }

@@ -1,0 +1,319 @@
+//! The letters of a redrive, and the turns that they get.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::offset::Offset;
+
+/// A letter that the task is to copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter<'a> {
+    /// The partition of the dead-letter topic.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: Offset,
+    /// A hash of its key, the same in every run; `None` where it has no key, and so no order.
+    pub key: Option<u64>,
+    /// Where its record was read first, where it says so.
+    pub origin: Option<LetterOrigin<'a>>,
+}
+
+/// Where a letter's record was read first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LetterOrigin<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition there.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: i64,
+}
+
+/// How much an index holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexLimits {
+    /// Letters at most. Default: 1,000,000, which is 57 MB.
+    pub letters: u32,
+    /// Origin topics at most. Default: 10,000.
+    pub topics: u32,
+}
+
+impl Default for IndexLimits {
+    fn default() -> Self {
+        Self {
+            letters: 1_000_000,
+            topics: 10_000,
+        }
+    }
+}
+
+/// More letters match than an index holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TooMany {
+    /// Too many letters.
+    #[error(
+        "more than {0} dead letters match; narrow the filter, for example by a range of time or offsets, and redrive \
+         one part after another, the oldest first"
+    )]
+    Letters(u32),
+    /// Too many origin topics.
+    #[error(
+        "the dead letters that match come from more than {0} topics; narrow the filter, for example by group or time"
+    )]
+    Topics(u32),
+}
+
+/// The letters that match, as they are read in the first pass.
+///
+/// # Examples
+/// ```
+/// use keylane_core::Offset;
+/// use keylane_core::redrive::{Index, IndexLimits, Letter};
+///
+/// let mut index = Index::new(IndexLimits { letters: 1, ..IndexLimits::default() });
+/// let letter = |offset| Letter { partition: 0, offset: Offset::new(offset), key: Some(7), origin: None };
+/// assert!(index.add(&letter(3)).is_ok());
+/// assert!(index.add(&letter(4)).unwrap_err().to_string().starts_with("more than 1 dead letters match"));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    limits: IndexLimits,
+    pub(super) entries: Vec<Entry>,
+    topics: BTreeMap<Arc<str>, u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) partition: i32,
+    origin_partition: i32,
+    pub(super) offset: i64,
+    origin_offset: i64,
+    key: u64,
+    /// The number of the topic's name; [`NO_ORIGIN`] is none.
+    origin_topic: u32,
+    has_key: bool,
+}
+
+const NO_ORIGIN: u32 = u32::MAX;
+
+/// Who waits for whom.
+#[derive(Debug)]
+pub(super) struct Turns {
+    /// By turn: the letter that is copied then.
+    pub(super) letters: Vec<u32>,
+    /// By turn: the turn before it of the same key; [`NONE`] is none.
+    pub(super) before: Vec<u32>,
+}
+
+pub(super) const NONE: u32 = u32::MAX;
+
+impl Index {
+    /// An entry, the letter of a turn, the turn before it, its state, and an index to sort by.
+    pub const BYTES_PER_LETTER: usize = size_of::<Entry>() + 4 + 4 + 1 + 2 * 4;
+
+    /// An empty one.
+    pub fn new(limits: IndexLimits) -> Self {
+        // The highest number stands for none.
+        let letters = limits.letters.min(NONE - 1);
+        Self {
+            limits: IndexLimits { letters, ..limits },
+            ..Self::default()
+        }
+    }
+
+    /// Adds a letter. Partitions may be read in any order, and each letter is added once.
+    ///
+    /// # Errors
+    /// [`TooMany`], which names the fix, where it holds no more.
+    pub fn add(&mut self, letter: &Letter<'_>) -> Result<(), TooMany> {
+        if self.entries.len() >= self.limits.letters as usize {
+            return Err(TooMany::Letters(self.limits.letters));
+        }
+        let origin_topic = match letter.origin {
+            Some(origin) => self.topic(origin.topic)?,
+            None => NO_ORIGIN,
+        };
+        self.entries.push(Entry {
+            partition: letter.partition,
+            offset: letter.offset.get(),
+            key: letter.key.unwrap_or(0),
+            has_key: letter.key.is_some(),
+            origin_topic,
+            origin_partition: letter.origin.map_or(0, |origin| origin.partition),
+            origin_offset: letter.origin.map_or(0, |origin| origin.offset),
+        });
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn topic(&mut self, name: &str) -> Result<u32, TooMany> {
+        if let Some(number) = self.topics.get(name) {
+            return Ok(*number);
+        }
+        let number = u32::try_from(self.topics.len()).unwrap_or(u32::MAX);
+        if number >= self.limits.topics {
+            return Err(TooMany::Topics(self.limits.topics));
+        }
+        self.topics.insert(name.into(), number);
+        Ok(number)
+    }
+
+    /// Sorts the letters by their place, and gives each key's turns to its letters in the order of
+    /// their origins.
+    pub(super) fn turns(&mut self) -> Turns {
+        // Numbers of topics in the order of their names: those above depend on which was read first.
+        let mut ranks = vec![0; self.topics.len()];
+        for (rank, number) in (0..).zip(self.topics.values()) {
+            ranks[*number as usize] = rank;
+        }
+        for entry in &mut self.entries {
+            if let Some(rank) = ranks.get(entry.origin_topic as usize) {
+                entry.origin_topic = *rank;
+            }
+        }
+        for (rank, number) in (0..).zip(self.topics.values_mut()) {
+            *number = rank;
+        }
+        let entries = &mut self.entries;
+        entries.sort_unstable_by_key(|entry| (entry.partition, entry.offset));
+        entries.dedup_by_key(|entry| (entry.partition, entry.offset));
+
+        let count = u32::try_from(entries.len()).unwrap_or(NONE);
+        let mut turns = Turns {
+            letters: (0..count).collect(),
+            before: vec![NONE; entries.len()],
+        };
+        let of = |at: u32| entries[at as usize];
+        let mut keyed: Vec<u32> = (0..count).filter(|at| of(*at).has_key).collect();
+        keyed.sort_unstable_by_key(|at| (of(*at).key, *at));
+        let mut by_origin = Vec::new();
+        for places in keyed.chunk_by(|a, b| of(*a).key == of(*b).key) {
+            by_origin.clear();
+            by_origin.extend_from_slice(places);
+            by_origin.sort_by_key(|at| of(*at).origin());
+            let mut before = NONE;
+            for (turn, letter) in places.iter().zip(&by_origin) {
+                turns.letters[*turn as usize] = *letter;
+                turns.before[*turn as usize] = before;
+                before = *turn;
+            }
+        }
+        turns
+    }
+
+    /// Changes where any letter does. After [`turns`](Self::turns).
+    pub(super) fn digest(&self) -> u64 {
+        let mut digest = Digest(0xcbf2_9ce4_8422_2325);
+        for topic in self.topics.keys() {
+            topic.bytes().for_each(|byte| digest.add(byte.into()));
+            digest.add(u64::MAX);
+        }
+        for entry in &self.entries {
+            digest.add(u64::from(entry.partition.cast_unsigned()));
+            digest.add(entry.offset.cast_unsigned());
+            digest.add(entry.key);
+            digest.add(u64::from(entry.origin_topic) << 1 | u64::from(entry.has_key));
+            digest.add(u64::from(entry.origin_partition.cast_unsigned()));
+            digest.add(entry.origin_offset.cast_unsigned());
+        }
+        digest.0
+    }
+}
+
+impl Entry {
+    /// Sorts stably: letters without an origin come last, in the order of their places.
+    fn origin(&self) -> (u32, i32, i64) {
+        (self.origin_topic, self.origin_partition, self.origin_offset)
+    }
+}
+
+/// Not against an enemy: against letters that are gone.
+struct Digest(u64);
+
+impl Digest {
+    fn add(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x0000_0100_0000_01b3);
+        self.0 ^= self.0 >> 32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(offset: i64, key: Option<u64>, origin: Option<(&str, i64)>) -> Letter<'_> {
+        Letter {
+            partition: 0,
+            offset: Offset::new(offset),
+            key,
+            origin: origin.map(|(topic, offset)| LetterOrigin {
+                topic,
+                partition: 0,
+                offset,
+            }),
+        }
+    }
+
+    fn turns(letters: &[Letter<'_>]) -> (Vec<u32>, Vec<u32>, u64) {
+        let mut index = Index::new(IndexLimits::default());
+        for letter in letters {
+            index.add(letter).unwrap();
+        }
+        let Turns { letters, before } = index.turns();
+        (letters, before, index.digest())
+    }
+
+    #[test]
+    fn a_keys_places_go_to_its_letters_in_the_order_of_their_origins() {
+        let letters = [
+            letter(10, Some(1), Some(("b", 5))),
+            letter(11, Some(2), Some(("b", 9))),
+            letter(12, Some(1), None),
+            letter(13, Some(1), Some(("b", 3))),
+            letter(14, None, Some(("b", 1))),
+            letter(15, Some(1), Some(("a", 7))),
+        ];
+        let (turns_of, before, digest) = turns(&letters);
+        assert_eq!(turns_of, [5, 1, 3, 0, 4, 2]);
+        assert_eq!(before, [NONE, NONE, 0, 2, NONE, 3]);
+
+        let mut otherwise = letters.clone();
+        otherwise.reverse();
+        assert_eq!(
+            turns(&otherwise),
+            (turns_of, before, digest),
+            "in any order of reading"
+        );
+        assert_ne!(turns(&letters[1..]).2, digest);
+    }
+
+    #[test]
+    fn the_bounds_hold_and_are_stated() {
+        let mut index = Index::new(IndexLimits {
+            letters: 10,
+            topics: 1,
+        });
+        index.add(&letter(1, None, Some(("a", 1)))).unwrap();
+        let error = index.add(&letter(2, None, Some(("b", 1)))).unwrap_err();
+        assert_eq!(error, TooMany::Topics(1));
+        index.add(&letter(2, None, Some(("a", 2)))).unwrap();
+        let letters = IndexLimits::default().letters as usize;
+        assert!(
+            Index::BYTES_PER_LETTER * letters <= 57_000_000,
+            "{}",
+            Index::BYTES_PER_LETTER
+        );
+    }
+}

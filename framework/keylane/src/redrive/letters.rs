@@ -1,0 +1,302 @@
+//! The dead letters of a topic, from its beginning to its end as it is now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::config::{BootstrapServers, KafkaSettings};
+use crate::dead_letter::StoredLetter;
+use crate::kafka::config::{ClientConfigError, ClientSettings, reader_config};
+use crate::kafka::{Polled, ReadRange, TopicReader, ranges};
+use crate::support::panics;
+
+/// Letters that are read and not yet taken.
+const READ_AHEAD: usize = 64;
+/// One poll; also how soon a reader that is no longer wanted ends.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The dead letters of a topic, as they are read. It joins no group, commits nothing, and changes
+/// nothing.
+///
+/// Its end is that of the topic when reading began: what is written later is not read, copies that
+/// failed again included. Letters of one partition are in order; partitions come as the brokers
+/// answer. With `isolation.level=read_committed`, librdkafka's default, letters behind an open
+/// transaction are not read.
+///
+/// # Memory
+/// 64 letters, and 16 MiB that the client has fetched ahead (`queued.max.messages.kbytes`). Nothing
+/// more is read until they are taken.
+///
+/// # Examples
+/// How often which error:
+///
+/// ```no_run
+/// use std::collections::BTreeMap;
+/// use keylane::redrive::Letters;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut letters = Letters::of("parking-events-dlq").bootstrap_servers("localhost:9092").read().await?;
+/// let mut counts = BTreeMap::new();
+/// while let Some(letter) = letters.next().await {
+///     *counts.entry(letter?.fingerprint()).or_insert(0) += 1;
+/// }
+/// println!("{counts:#?}, and {} other records", letters.not_letters());
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Letters {
+    letters: mpsc::Receiver<Result<StoredLetter, LettersError>>,
+    ranges: Vec<LetterRange>,
+    not_letters: Arc<AtomicU64>,
+}
+
+/// What is read of a partition: from the first offset to before the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LetterRange {
+    /// The partition of the dead-letter topic.
+    pub partition: i32,
+    /// The first offset.
+    pub first: i64,
+    /// The offset behind the last one.
+    pub end: i64,
+}
+
+/// Puts together what is read; made by [`Letters::of`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is read until `read`"]
+pub struct LettersBuilder {
+    topic: String,
+    bootstrap_servers: BootstrapServers,
+    kafka: KafkaSettings,
+    ranges: Option<Vec<LetterRange>>,
+    patience: Duration,
+}
+
+/// Why dead letters cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LettersError {
+    /// A setting of the Kafka client cannot be used.
+    #[error(transparent)]
+    Kafka(#[from] ClientConfigError),
+    /// The topic cannot be read.
+    #[error("the dead letters of {topic} cannot be read: {reason}")]
+    Unreadable {
+        /// The topic.
+        topic: String,
+        /// The client's reason.
+        reason: String,
+    },
+    /// The brokers gave nothing more.
+    #[error(
+        "no more dead letters of {topic} arrived within {waited:?}, and {partitions} of its partitions are not read to \
+         the end: {reason}; check the brokers, and read again"
+    )]
+    Stalled {
+        /// The topic.
+        topic: String,
+        /// How long nothing arrived.
+        waited: Duration,
+        /// How many partitions are left.
+        partitions: usize,
+        /// The client's last error.
+        reason: String,
+    },
+}
+
+impl LetterRange {
+    /// One range.
+    pub fn new(partition: i32, first: i64, end: i64) -> Self {
+        Self {
+            partition,
+            first,
+            end,
+        }
+    }
+}
+
+impl Letters {
+    /// Those of this topic.
+    pub fn of(topic: impl Into<String>) -> LettersBuilder {
+        LettersBuilder {
+            topic: topic.into(),
+            bootstrap_servers: BootstrapServers::default(),
+            kafka: KafkaSettings::new(),
+            ranges: None,
+            patience: Duration::from_secs(60),
+        }
+    }
+
+    /// The next one; `None` at the end. After an error comes the end.
+    ///
+    /// # Cancellation
+    /// A call that is dropped loses no letter.
+    pub async fn next(&mut self) -> Option<Result<StoredLetter, LettersError>> {
+        self.letters.recv().await
+    }
+
+    /// What is read, by partition: the topic as it was when reading began. A later reader of the
+    /// same letters takes it by [`LettersBuilder::ranges`].
+    pub fn ranges(&self) -> &[LetterRange] {
+        &self.ranges
+    }
+
+    /// How many records were read until now that are no dead letters.
+    pub fn not_letters(&self) -> u64 {
+        self.not_letters.load(Ordering::Relaxed)
+    }
+}
+
+impl LettersBuilder {
+    /// Brokers to start from. Default: `localhost:9092`.
+    pub fn bootstrap_servers(mut self, servers: impl Into<BootstrapServers>) -> Self {
+        self.bootstrap_servers = servers.into();
+        self
+    }
+
+    /// One setting of the Kafka client, by librdkafka's name.
+    pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.kafka.set(name, value);
+        self
+    }
+
+    /// Several settings of the Kafka client, added to those already there.
+    pub fn kafka_settings<K: Into<String>, V: Into<String>>(
+        mut self,
+        settings: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        for (name, value) in settings {
+            self.kafka.set(name, value);
+        }
+        self
+    }
+
+    /// Reads these ranges. Default: all partitions, from the beginning to the end.
+    pub fn ranges(mut self, ranges: impl IntoIterator<Item = LetterRange>) -> Self {
+        self.ranges = Some(ranges.into_iter().collect());
+        self
+    }
+
+    /// How long to wait for the brokers, at the start and between two letters. Default: 60 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Queries the ends of the topic, and begins to read on a thread of its own, `keylane-letters`.
+    /// It ends with the last letter, or when the [`Letters`] are dropped.
+    ///
+    /// # Errors
+    /// [`LettersError`] where a setting cannot be used, no broker answers, or the topic is not there.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn read(self) -> Result<Letters, LettersError> {
+        let config = reader_config(self.bootstrap_servers.as_str(), self.kafka.as_map())?;
+        let topic = self.topic.clone();
+        let opened = tokio::task::spawn_blocking(move || self.open(config)).await;
+        opened.unwrap_or_else(|error| Err(unreadable(&topic, error)))
+    }
+
+    fn open(self, config: ClientSettings) -> Result<Letters, LettersError> {
+        let Self {
+            topic, patience, ..
+        } = self;
+        let ranges = match self.ranges {
+            Some(ranges) => ranges,
+            None => {
+                let found = ranges(&config, &topic, patience);
+                let found = found.map_err(|error| unreadable(&topic, error))?;
+                let own = |it: ReadRange| LetterRange::new(it.partition, it.first, it.end);
+                found.into_iter().map(own).collect()
+            }
+        };
+        let read: Vec<_> = ranges
+            .iter()
+            .map(|range| ReadRange {
+                partition: range.partition,
+                first: range.first,
+                end: range.end,
+            })
+            .collect();
+        let reader = TopicReader::open(&config, &topic, &read);
+        let reader = reader.map_err(|reason| unreadable(&topic, reason))?;
+        let (sender, letters) = mpsc::channel(READ_AHEAD);
+        let not_letters = Arc::<AtomicU64>::default();
+        let sorter = Sorter {
+            topic: topic.as_str().into(),
+            patience,
+            sender: sender.clone(),
+            not_letters: not_letters.clone(),
+        };
+        std::thread::Builder::new()
+            .name("keylane-letters".into())
+            .spawn(move || {
+                let read = panics::caught(|| sorter.read(reader));
+                let read = read.unwrap_or_else(|text| Err(unreadable(&sorter.topic, text)));
+                if let Err(error) = read {
+                    // Where it fails, nobody reads any longer.
+                    let _ = sender.blocking_send(Err(error));
+                }
+            })
+            .map_err(|error| unreadable(&topic, error))?;
+        Ok(Letters {
+            letters,
+            ranges,
+            not_letters,
+        })
+    }
+}
+
+/// The reader's side.
+struct Sorter {
+    topic: Arc<str>,
+    patience: Duration,
+    sender: mpsc::Sender<Result<StoredLetter, LettersError>>,
+    not_letters: Arc<AtomicU64>,
+}
+
+impl Sorter {
+    fn read(&self, mut reader: TopicReader) -> Result<(), LettersError> {
+        let mut last = Instant::now();
+        while !self.sender.is_closed() {
+            let polled = reader.poll(POLL.min(self.patience));
+            match polled.map_err(|reason| unreadable(&self.topic, reason))? {
+                Polled::End => return Ok(()),
+                Polled::Nothing if last.elapsed() < self.patience => {}
+                Polled::Nothing => {
+                    let reason = reader.last_error();
+                    return Err(LettersError::Stalled {
+                        topic: self.topic.to_string(),
+                        waited: self.patience,
+                        partitions: reader.left(),
+                        reason: reason.unwrap_or_else(|| "the brokers gave none".to_owned()),
+                    });
+                }
+                Polled::Record { partition, record } => {
+                    let letter = StoredLetter::new(self.topic.clone(), partition, record);
+                    let Some(letter) = letter else {
+                        self.not_letters.fetch_add(1, Ordering::Relaxed);
+                        last = Instant::now();
+                        continue;
+                    };
+                    if self.sender.blocking_send(Ok(letter)).is_err() {
+                        return Ok(());
+                    }
+                    last = Instant::now();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(topic: &str, reason: impl ToString) -> LettersError {
+    LettersError::Unreadable {
+        topic: topic.to_owned(),
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,52 @@
+//! Dead letters that are written back: which copy is made of a letter, and where it goes.
+//!
+//! ```
+//! use keylane::{NewTask, Task, TaskError, TaskProducer};
+//!
+//! /// The processor of a subscription to the dead-letter topic.
+//! async fn write_back(task: Task<bytes::Bytes>, producer: &TaskProducer) -> Result<(), TaskError> {
+//!     let copy = NewTask::from_dead_letter(&task).map_err(TaskError::fatal)?;
+//!     producer.enqueue(copy).await?;
+//!     Ok(())
+//! }
+//! # let _ = write_back;
+//! ```
+//!
+//! Without a subscription, [`Letters`] reads the topic from its beginning to its end as it is now:
+//!
+//! ```no_run
+//! use keylane::TaskProducer;
+//! use keylane::dead_letter::Filter;
+//! use keylane::redrive::{Letters, Redrive};
+//!
+//! # async fn redrive(producer: &TaskProducer) -> Result<(), Box<dyn std::error::Error>> {
+//! let filter = Filter::parse(["reason=exhausted", "error~time.?out"])?;
+//! let redrive = Redrive::named("after-the-outage")?;
+//! let mut letters = Letters::of("parking-events-dlq").bootstrap_servers("localhost:9092").read().await?;
+//! while let Some(letter) = letters.next().await {
+//!     let letter = letter?;
+//!     if filter.matches(&letter) {
+//!         producer.enqueue(redrive.copy(&letter)?).await?;
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # What a copy has
+//! Key, value and headers are those of the record before it was given up. Rounds, attempts, the
+//! first failure and Decaton's retry count begin again. A copy to a retry topic names the group that
+//! it is for, and the record's origin. `keylane-redrive-count` is one more than the letter's, and
+//! `keylane-redrive-id` names the letter: `<task>/<topic>/<partition>/<offset>`. Retries and dead
+//! letters keep both, so that a record that fails again and again is refused after its third redrive.
+//!
+//! # Delivery
+//! At least once: a letter that is read again is copied again, and both copies have one
+//! `keylane-redrive-id`. The letter stays where it is.
+
+mod copy;
+mod error;
+mod letters;
+
+pub use copy::Redrive;
+pub use error::RedriveError;
+pub use letters::{LetterRange, Letters, LettersBuilder, LettersError};
