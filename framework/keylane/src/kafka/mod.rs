@@ -20,6 +20,8 @@ mod healthy;
 mod lists;
 mod message;
 mod native;
+#[doc(hidden)]
+pub mod operator;
 mod other_groups;
 mod permissions;
 #[cfg(test)]
