@@ -69,6 +69,11 @@ pub(crate) enum Command {
         /// The partition, as TOPIC/PARTITION.
         partition: TopicPartition,
     },
+    /// Shows or moves what a group has committed.
+    Offsets {
+        #[command(subcommand)]
+        command: OffsetsCommand,
+    },
     /// Prints a completion script for a shell.
     Completion {
         /// The shell.
@@ -76,6 +81,60 @@ pub(crate) enum Command {
     },
     /// Prints the manual page.
     Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OffsetsCommand {
+    /// Shows for each partition what is committed, and the range of the log.
+    Show {
+        #[command(flatten)]
+        group: GroupArguments,
+    },
+    /// Moves the committed offsets of a group without members: back for a replay, or forward.
+    ///
+    /// Back, everything from the new position on is processed again. Forward, what is settled above
+    /// the new position stays settled. Retries in a retry topic stay where they are.
+    Reset(ResetArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArguments {
+    /// The consumer group.
+    pub(crate) group: String,
+    /// The topic.
+    #[arg(short, long)]
+    pub(crate) topic: String,
+    /// Only this partition; may be repeated. Without it, all of the topic.
+    #[arg(short, long = "partition", value_name = "PARTITION")]
+    pub(crate) partitions: Vec<i32>,
+    #[command(flatten)]
+    pub(crate) target: TargetArguments,
+    /// Only shows what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Does it without a question.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Default, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct TargetArguments {
+    /// To the first record at or after a time: 2026-11-30T14:00:00Z, or 90m for 90 minutes ago.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to_time: Option<String>,
+    /// To this offset.
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) to_offset: Option<i64>,
+    /// By this many offsets, back where it is negative; within the log.
+    #[arg(long, value_name = "OFFSETS", allow_negative_numbers = true)]
+    pub(crate) shift: Option<i64>,
+    /// To the first record that is there.
+    #[arg(long)]
+    pub(crate) to_earliest: bool,
+    /// To the end of the log.
+    #[arg(long)]
+    pub(crate) to_latest: bool,
 }
 
 /// A group, and which of its topics.

@@ -25,6 +25,9 @@ use arguments::{Arguments, Command};
 use connection::Connection;
 use failure::Failure;
 
+/// Asks a question, and returns whether the answer is yes.
+pub type Ask<'a> = Box<dyn FnMut(&str) -> io::Result<bool> + 'a>;
+
 /// What a run may see of its surroundings.
 pub struct Surroundings<'a> {
     /// The variables of the environment.
@@ -34,7 +37,7 @@ pub struct Surroundings<'a> {
     /// Where everything else goes.
     pub messages: &'a mut dyn Write,
     /// Asks a question at the terminal; `None` where there is none.
-    pub ask: Option<&'a mut dyn FnMut(&str) -> io::Result<bool>>,
+    pub ask: Option<Ask<'a>>,
 }
 
 /// Runs a command, and returns the exit code: 0 is ok, 1 refused or failed, 2 wrong usage, 3 where

@@ -3,11 +3,10 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
-use keylane_cli::Surroundings;
+use keylane_cli::{Ask, Surroundings};
 
 fn main() -> ExitCode {
     let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    let mut ask = ask;
     // What is not UTF-8 is none of our variables.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -17,7 +16,7 @@ fn main() -> ExitCode {
             environment: environment.collect(),
             output: &mut io::stdout().lock(),
             messages: &mut io::stderr().lock(),
-            ask: is_terminal.then_some(&mut ask),
+            ask: is_terminal.then(|| Box::new(ask) as Ask<'_>),
         },
     );
     ExitCode::from(code)

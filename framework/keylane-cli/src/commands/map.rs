@@ -96,7 +96,8 @@ fn decoded(committed: &CommittedOffset, there: Option<LogId>) -> Vec<Cell> {
     row
 }
 
-fn content(decoded: &Result<CommitContent, MapError>, is_empty: bool) -> Cell {
+/// What a commit's metadata is.
+pub(super) fn content(decoded: &Result<CommitContent, MapError>, is_empty: bool) -> Cell {
     match decoded {
         Ok(_) if is_empty => Cell::said("empty: nothing is settled ahead", "empty"),
         Ok(_) => Cell::said("of keylane", "keylane"),

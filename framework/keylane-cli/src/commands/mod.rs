@@ -2,18 +2,15 @@
 
 mod lag;
 mod map;
+mod offsets;
 mod oldest;
 mod places;
 
-use std::io;
-
-use crate::arguments::Command;
+use crate::Ask;
+use crate::arguments::{Command, OffsetsCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::Table;
-
-/// A question at the terminal, where there is one.
-pub(crate) type Ask<'a> = Option<&'a mut dyn FnMut(&str) -> io::Result<bool>>;
 
 /// What a command has found.
 pub(crate) struct Report {
@@ -37,12 +34,16 @@ impl From<Table> for Report {
 pub(crate) fn run(
     command: &Command,
     connection: &Connection,
-    _ask: &mut Ask<'_>,
+    ask: &mut Option<Ask<'_>>,
 ) -> Result<Report, Failure> {
     match command {
         Command::Lag { group, admin } => lag::run(connection, group, admin),
         Command::Oldest { group } => oldest::run(connection, group),
         Command::Map { group, partition } => map::run(connection, group, partition),
+        Command::Offsets { command } => match command {
+            OffsetsCommand::Show { group } => offsets::show::run(connection, group),
+            OffsetsCommand::Reset(arguments) => offsets::reset::run(connection, arguments, ask),
+        },
         // They need no cluster, and were answered before.
         Command::Completion { .. } | Command::Man => Ok(Table::new(&[]).into()),
     }

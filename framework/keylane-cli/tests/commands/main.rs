@@ -6,14 +6,15 @@
 
 mod lag;
 mod map;
+mod offsets;
 mod usage;
 
 use std::collections::BTreeMap;
 
 use keylane::config::KafkaSettings;
-use keylane::operator::{NewOffset, Operator};
+use keylane::operator::{CommittedOffset, NewOffset, Operator};
 use keylane::{NewTask, TaskProducer};
-use keylane_cli::Surroundings;
+use keylane_cli::{Ask, Surroundings};
 use keylane_core::commit_map;
 use keylane_core::{Evidence, LogId, Offset, Position, SettledRange};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -41,13 +42,23 @@ impl Answer {
 
 /// Runs a command without a terminal.
 fn keylane(arguments: &[&str]) -> Answer {
+    run(arguments, None)
+}
+
+/// Runs a command on the scene's broker at a terminal.
+fn keylane_at(scene: &Scene, arguments: &[&str], ask: Ask<'_>) -> Answer {
+    let connection = ["--bootstrap", scene.broker.bootstrap_servers()];
+    run(&[arguments, &connection].concat(), Some(ask))
+}
+
+fn run(arguments: &[&str], ask: Option<Ask<'_>>) -> Answer {
     let (mut output, mut messages) = (Vec::new(), Vec::new());
     let arguments = ["keylane"].iter().chain(arguments).map(|it| (*it).into());
     let surroundings = Surroundings {
         environment: BTreeMap::new(),
         output: &mut output,
         messages: &mut messages,
-        ask: None,
+        ask,
     };
     let code = keylane_cli::run(arguments, surroundings);
     Answer {
@@ -89,6 +100,26 @@ impl Scene {
             metadata: metadata.to_owned(),
         };
         self.operator().commit(&[offset]).unwrap();
+    }
+
+    /// The position and the metadata that are committed.
+    fn committed(&self, partition: i32) -> (i64, String) {
+        let committed = self.committed_offset(partition).unwrap();
+        (committed.position.get(), committed.metadata)
+    }
+
+    fn position(&self, partition: i32) -> Option<i64> {
+        let committed = self.committed_offset(partition);
+        committed.map(|it| it.position.get())
+    }
+
+    fn committed_offset(&self, partition: i32) -> Option<CommittedOffset> {
+        let asked = [(TOPIC.to_owned(), partition)];
+        self.operator()
+            .committed(&asked)
+            .unwrap()
+            .remove(0)
+            .committed
     }
 
     /// Writes records to a partition.
