@@ -74,6 +74,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: OffsetsCommand,
     },
+    /// Checks what a group needs of its cluster, and names a fix for each problem.
+    ///
+    /// It commits 4,000 bytes of metadata for the group GROUP.keylane-doctor, and deletes that
+    /// group. The exit code is 1 where there is a problem.
+    Doctor {
+        #[command(flatten)]
+        group: GroupArguments,
+        /// A retry topic that is not named ORIGIN-retry; may be repeated.
+        #[arg(long, value_name = "TOPIC")]
+        retry_topic: Vec<String>,
+    },
     /// Prints a completion script for a shell.
     Completion {
         /// The shell.

@@ -4,8 +4,8 @@ use std::io;
 
 use keylane::operator::OperatorError;
 
-/// The exit code of a command that was refused or failed.
-const REFUSED: u8 = 1;
+/// The exit code of a command that was refused or failed, or has found a problem.
+pub(crate) const REFUSED: u8 = 1;
 /// The exit code of wrong usage; clap's own too.
 pub(crate) const USAGE: u8 = 2;
 /// The exit code where a part of the result is missing.

@@ -104,9 +104,9 @@ fn execute(
         report.table.render(arguments.output)
     )?;
     surroundings.output.flush()?;
-    Ok(if report.missing.is_empty() {
-        0
-    } else {
-        failure::PARTIAL
+    Ok(match (report.has_problems, report.missing.is_empty()) {
+        (true, _) => failure::REFUSED,
+        (false, false) => failure::PARTIAL,
+        (false, true) => 0,
     })
 }

@@ -215,3 +215,49 @@ for_protocols! { reset_by_the_command_line:
     the_command_line_resets_only_a_group_without_members_cooperative: Cooperative,
     the_command_line_resets_only_a_group_without_members_consumer: Consumer,
 }
+
+/// The verdict and the fix of a finding.
+fn finding<'a>(findings: &'a [Value], check: &str, subject: &str) -> Vec<(&'a str, &'a str)> {
+    let is_meant = |it: &&Value| it["check"] == check && it["subject"] == subject;
+    let found = findings.iter().filter(is_meant);
+    let text = |it: &'a Value, name: &str| it[name].as_str().unwrap_or_default();
+    found
+        .map(|it| (text(it, "verdict"), text(it, "fix")))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_finds_what_is_wrong_with_a_retry_topic_and_leaves_no_group_behind() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka, 2).await;
+    let retry = format!("{}-retry", scene.topic);
+    let compacted = [("cleanup.policy", "compact")];
+    kafka.create_topic(&retry, 2, 1, &compacted).await.unwrap();
+    let other = kafka.unique("other");
+    for (group, topic) in [
+        (&scene.group, &scene.topic),
+        (&scene.group, &retry),
+        (&other, &retry),
+    ] {
+        kafka
+            .commit_from_outside(group, topic, 0, 0, "")
+            .await
+            .unwrap();
+    }
+    let (code, output, messages) = keylane(kafka, &["doctor", &scene.group, "-o", "json"]).await;
+    assert_eq!(code, 1, "{messages}{output}");
+    let findings: Vec<Value> = serde_json::from_str(&output).unwrap();
+    let of = |check, subject| finding(&findings, check, subject);
+    assert_eq!(of("limits", &scene.topic), [("ok", "")], "{output}");
+    let bad = ("problem", "set cleanup.policy=delete");
+    assert_eq!(of("limits", &retry), [("ok", ""), bad], "{output}");
+    assert_eq!(of("permissions", &scene.topic), [("ok", "")], "{output}");
+    assert_eq!(of("retry topic", &retry)[0].0, "warning", "{output}");
+    let scratch = format!("{}.keylane-doctor", scene.group);
+    assert_eq!(of("commit metadata", &scratch), [("ok", "")], "{output}");
+    let committed = kafka.committed(&scratch, &scene.topic).await.unwrap();
+    assert!(
+        committed.iter().all(|it| it.offset.is_none()),
+        "{committed:?}"
+    );
+}

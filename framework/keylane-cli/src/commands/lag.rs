@@ -41,9 +41,8 @@ pub(crate) fn run(
     }
     found.missing.extend(members.missing);
     Ok(Report {
-        table,
-        notes: Vec::new(),
         missing: found.missing,
+        ..table.into()
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+mod doctor;
 mod lag;
 mod map;
 mod offsets;
@@ -19,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
     /// What could not be read or done.
     pub(crate) missing: Vec<String>,
+    /// What was looked for and should not be there.
+    pub(crate) has_problems: bool,
 }
 
 impl From<Table> for Report {
@@ -27,6 +30,7 @@ impl From<Table> for Report {
             table,
             notes: Vec::new(),
             missing: Vec::new(),
+            has_problems: false,
         }
     }
 }
@@ -44,6 +48,7 @@ pub(crate) fn run(
             OffsetsCommand::Show { group } => offsets::show::run(connection, group),
             OffsetsCommand::Reset(arguments) => offsets::reset::run(connection, arguments, ask),
         },
+        Command::Doctor { group, retry_topic } => doctor::run(connection, group, retry_topic),
         // They need no cluster, and were answered before.
         Command::Completion { .. } | Command::Man => Ok(Table::new(&[]).into()),
     }

@@ -68,9 +68,8 @@ pub(crate) fn run(connection: &Connection, group: &GroupArguments) -> Result<Rep
     rows.iter()
         .for_each(|(place, oldest)| table.push(row(place, oldest, now)));
     Ok(Report {
-        table,
-        notes: Vec::new(),
         missing: found.missing,
+        ..table.into()
     })
 }
 

@@ -26,9 +26,11 @@ pub(super) struct Places {
 
 impl Place {
     /// The offsets from the committed position to the end of the log; `None` where one of the two
-    /// is unknown.
+    /// is unknown. An empty log has none, whatever is committed.
     pub(super) fn lag(&self) -> Option<u64> {
-        let (position, range) = (self.position()?, self.range?);
+        let range = self.range?;
+        let is_empty = range.first == range.end;
+        let position = self.position().or(is_empty.then_some(range.end))?;
         let lag = range.end.get().saturating_sub(position.get());
         Some(u64::try_from(lag).unwrap_or(0))
     }
@@ -67,7 +69,7 @@ pub(super) fn places(operator: &Operator, group: &GroupArguments) -> Result<Plac
     let of_group: Vec<&str> = of_group.filter(|topic| is_of_group(topic)).collect();
     if of_group.is_empty() {
         let text = format!(
-            "group {} has committed nothing for any topic that this client may see",
+            "group {} has committed nothing for any topic that this client may see; name its topics with --topic",
             group.group
         );
         return Err(Failure::Refused(text));

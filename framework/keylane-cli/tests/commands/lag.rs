@@ -18,9 +18,10 @@ fn rows(answer: &Answer) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lag_is_read_from_kafka_and_what_only_members_know_is_unknown() {
-    let scene = Scene::new(3);
+    let scene = Scene::new(4);
     scene.write(0, 10).await;
     scene.write(1, 4).await;
+    scene.write(2, 1).await;
     scene.commit(0, 3, &map(3, &[(5, 6)]));
     scene.commit(1, 4, "");
     let answer = scene.keylane(&["lag", GROUP, "-o", "json"]);
@@ -41,6 +42,7 @@ async fn lag_is_read_from_kafka_and_what_only_members_know_is_unknown() {
     // Nothing is committed: where the group would begin, is its own setting.
     assert_eq!(rows[2]["lag"], json!(null));
     assert_eq!(rows[2].get("committed"), None);
+    assert_eq!(rows[3]["lag"], json!(0), "there is no record");
 
     let words = scene.keylane(&["lag", GROUP]);
     assert!(words.output.contains("unknown"), "{words:?}");
@@ -99,6 +101,7 @@ async fn the_oldest_record_is_the_first_that_is_not_settled() {
     scene.write(0, 10).await;
     scene.write(1, 4).await;
     scene.write(2, 2).await;
+    scene.write(3, 1).await;
     scene.commit(0, 3, &map(3, &[(3, 4), (6, 6)]));
     scene.commit(1, 4, "");
     // All that is left is settled.

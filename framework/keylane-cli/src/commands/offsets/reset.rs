@@ -242,8 +242,7 @@ fn report(
         ]);
     }
     Report {
-        table,
         notes,
-        missing: Vec::new(),
+        ..table.into()
     }
 }

@@ -28,9 +28,8 @@ pub(crate) fn run(connection: &Connection, group: &GroupArguments) -> Result<Rep
     let mut table = Table::new(COLUMNS);
     found.places.iter().for_each(|place| table.push(row(place)));
     Ok(Report {
-        table,
-        notes: Vec::new(),
         missing: found.missing,
+        ..table.into()
     })
 }
 

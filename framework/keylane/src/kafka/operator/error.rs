@@ -18,6 +18,12 @@ pub enum OperatorError {
         /// The group.
         group: String,
     },
+    /// The brokers take less metadata with a commit than was given.
+    #[error("the brokers refuse {bytes} bytes of commit metadata (offset.metadata.max.bytes)")]
+    MetadataTooLarge {
+        /// The longest text that was given.
+        bytes: usize,
+    },
     /// The brokers do not answer, or refuse.
     #[error("cannot {doing}: {reason}")]
     Failed {

@@ -3,6 +3,7 @@
 //! A part of keylane that its command line, `keylane-cli`, shares: no promise of its own. Every
 //! call blocks, and ends within the patience that was given. Nothing here joins a group.
 
+mod check_up;
 mod error;
 mod reading;
 
@@ -11,16 +12,16 @@ use std::time::Duration;
 
 use keylane_core::{LeaderEpoch, LogId, LogRange, Position};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
+pub use check_up::Access;
 pub use error::OperatorError;
 pub use reading::RecordHead;
 
 use super::committed::committed;
-use super::config::{creation_error, side_client_config};
-use super::describe::controller;
+use super::config::{ClientSettings, creation_error, side_client_config};
 use super::lists::list;
 use super::native;
 use super::topic_ids::{Answer, Inquiry};
@@ -33,6 +34,8 @@ const PARTITIONS_PER_QUERY: usize = 5_000;
 /// A client of one group's operator.
 pub struct Operator {
     client: BaseConsumer<LastError>,
+    /// Of a client without a group.
+    settings: ClientSettings,
     group: String,
     patience: Duration,
 }
@@ -118,7 +121,8 @@ impl Operator {
         group: &str,
         patience: Duration,
     ) -> Result<Self, OperatorError> {
-        let mut config = side_client_config(bootstrap_servers.as_str(), kafka.as_map())?;
+        let settings = side_client_config(bootstrap_servers.as_str(), kafka.as_map())?;
+        let mut config = settings.clone();
         config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
@@ -133,6 +137,7 @@ impl Operator {
             .map_err(creation_error)?;
         Ok(Self {
             client,
+            settings,
             group: group.to_owned(),
             patience,
         })
@@ -238,9 +243,7 @@ impl Operator {
     /// The ids of the topics' logs; those that the brokers do not name are missing.
     pub fn log_ids(&self, topics: &[&str]) -> HashMap<String, LogId> {
         // librdkafka's mock names a controller that does not exist, and nothing would answer.
-        let brokers = self.brokers().unwrap_or_default();
-        let controller = controller(&self.client);
-        if !brokers.iter().any(|it| Some(it.id) == controller) {
+        if !self.has_controller() {
             return HashMap::new();
         }
         let inquiry = Inquiry::send(&self.client, topics, self.patience);
@@ -300,6 +303,11 @@ impl Operator {
             Some(code) if error::is_of_members(code) => OperatorError::LiveMembers {
                 group: self.group.clone(),
             },
+            Some(Code::OffsetMetadataTooLarge | Code::InvalidCommitOffsetSize) => {
+                let lengths = offsets.iter().map(|it| it.metadata.len());
+                let bytes = lengths.max().unwrap_or(0);
+                OperatorError::MetadataTooLarge { bytes }
+            }
             _ => self.failed(doing(), &error),
         })
     }
