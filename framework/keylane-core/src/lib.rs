@@ -22,6 +22,7 @@
 //! | [`Evidence`], [`Mark`] | which record ends the process again and again |
 //! | [`member::hand_over`] | when a revoke is answered, and when a shutdown closes the client |
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was re-created |
+//! | [`OffsetReset`] | what an operator's reset repeats and passes over, and the metadata that is true then |
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
 //! | [`redrive`] | which dead letters are written back, in which order, and what of it survives a crash |
 //! | [`Budget`] | when to stop fetching and when to go on |
@@ -93,6 +94,7 @@ mod ledger;
 mod log_id;
 pub mod member;
 mod offset;
+mod offset_reset;
 mod outage_guard;
 mod owner_watch;
 mod partition;
@@ -127,6 +129,7 @@ pub use last_retry::{DecatonRetry, LastRetry, OwnRetry, SpringRetry};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, LeaderEpoch, Offset, Position};
+pub use offset_reset::OffsetReset;
 pub use outage_guard::{
     BAD_DEPLOYMENT_RECORDS, ClassOutage, HeldBy, OUTAGE_LANES, OUTAGE_PATIENCE, OutageGuard,
     OutageSettings, OutageState,

@@ -95,6 +95,8 @@ pub mod trace;
 pub use config::dead_letter::DeadLetter;
 pub use config::retry::Retry;
 pub use config::subscription_config::SubscriptionConfig;
+#[doc(hidden)]
+pub use kafka::operator;
 pub use kafka::topics;
 pub use processing::decode::{Decode, Json, Raw};
 pub use processing::processor::Processor;

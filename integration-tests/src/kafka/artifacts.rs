@@ -27,10 +27,36 @@ pub(super) fn version() -> String {
         .unwrap_or(DEFAULT_VERSION.to_owned())
 }
 
+/// What is fetched, with all that it depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Artifact {
+    /// The brokers.
+    Broker,
+    /// Apache's own command-line tools.
+    Tools,
+}
+
+impl Artifact {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "kafka_2.13",
+            Self::Tools => "kafka-tools",
+        }
+    }
+
+    /// Below the directory of a version.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Broker => "libs",
+            Self::Tools => "tools",
+        }
+    }
+}
+
 /// The directory with the jars of `version`, fetched if they are not there yet.
-pub(super) fn libs(version: &str) -> Result<PathBuf, HarnessError> {
+pub(super) fn libs(version: &str, artifact: Artifact) -> Result<PathBuf, HarnessError> {
     let cache = target_dir().join("kafka").join(version);
-    let libs = cache.join("libs");
+    let libs = cache.join(artifact.folder());
     fs::create_dir_all(&cache).map_err(HarnessError::io(format!("create {}", cache.display())))?;
 
     // Test processes that run side by side fetch once; the lock goes with the process, whatever
@@ -43,19 +69,20 @@ pub(super) fn libs(version: &str) -> Result<PathBuf, HarnessError> {
         source: errno.into(),
     })?;
     if !libs.is_dir() {
-        fetch(version, &cache, &libs)?;
+        fetch(version, artifact, &cache, &libs)?;
     }
     Ok(libs)
 }
 
 /// The directory appears under its name only when it is complete.
-fn fetch(version: &str, cache: &Path, libs: &Path) -> Result<(), HarnessError> {
-    let (pom_file, partial) = (cache.join("pom.xml"), cache.join("libs.partial"));
+fn fetch(version: &str, artifact: Artifact, cache: &Path, libs: &Path) -> Result<(), HarnessError> {
+    let partial = cache.join(format!("{}.partial", artifact.folder()));
+    let pom_file = cache.join("pom.xml");
     if partial.exists() {
         fs::remove_dir_all(&partial)
             .map_err(HarnessError::io(format!("remove {}", partial.display())))?;
     }
-    fs::write(&pom_file, pom(version))
+    fs::write(&pom_file, pom(version, artifact))
         .map_err(HarnessError::io(format!("write {}", pom_file.display())))?;
     let mut maven = Command::new("mvn");
     maven
@@ -76,7 +103,8 @@ fn fetch(version: &str, cache: &Path, libs: &Path) -> Result<(), HarnessError> {
     fs::rename(&partial, libs).map_err(HarnessError::io(format!("rename {}", partial.display())))
 }
 
-fn pom(version: &str) -> String {
+fn pom(version: &str, artifact: Artifact) -> String {
+    let name = artifact.name();
     format!(
         r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -85,7 +113,7 @@ fn pom(version: &str) -> String {
   <version>1</version>
   <packaging>pom</packaging>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>
     <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
   </dependencies>
 </project>
@@ -114,12 +142,13 @@ fn target_dir() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{pom, target_dir};
+    use super::{Artifact, pom, target_dir};
 
     #[test]
     fn the_pom_asks_for_the_version() {
         assert!(
-            pom("3.9.1").contains("<artifactId>kafka_2.13</artifactId><version>3.9.1</version>")
+            pom("3.9.1", Artifact::Broker)
+                .contains("<artifactId>kafka_2.13</artifactId><version>3.9.1</version>")
         );
     }
 

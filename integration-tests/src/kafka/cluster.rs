@@ -12,7 +12,8 @@ use std::{
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{
-    artifacts, client,
+    artifacts::{self, Artifact},
+    client,
     error::HarnessError,
     extras::Extras,
     node::Node,
@@ -43,7 +44,7 @@ impl Cluster {
     /// Fetches Kafka if needed, formats and starts `count` nodes, and waits until all of them
     /// answer.
     pub(super) fn start(count: usize, extras: &Extras) -> Result<Self, HarnessError> {
-        let libs = artifacts::libs(&artifacts::version())?;
+        let libs = artifacts::libs(&artifacts::version(), Artifact::Broker)?;
         let mut attempt = 1;
         loop {
             match Self::start_once(count, &libs, extras) {

@@ -27,6 +27,7 @@ mod room;
 #[cfg(feature = "ssl")]
 mod scram;
 mod skip;
+mod tools;
 mod topics;
 mod watchdog;
 

@@ -20,6 +20,7 @@ mod g8_calm_rebalances;
 mod g9_loud_failures;
 mod harness;
 mod idle_members;
+mod offset_resets;
 mod regressions;
 mod start_up;
 mod stuck_work;

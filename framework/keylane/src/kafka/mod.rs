@@ -21,6 +21,8 @@ mod letters;
 mod lists;
 mod message;
 mod native;
+#[doc(hidden)]
+pub mod operator;
 mod other_groups;
 mod permissions;
 #[cfg(test)]

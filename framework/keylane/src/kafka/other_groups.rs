@@ -60,7 +60,12 @@ fn liveness(client: &Client, topic: &str, partitions: i32, group: &str) -> Liven
     }
 }
 
-fn has_commits(client: &Client, topic: &str, partitions: i32, group: &str) -> Result<bool, Code> {
+pub(super) fn has_commits(
+    client: &Client,
+    topic: &str,
+    partitions: i32,
+    group: &str,
+) -> Result<bool, Code> {
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     let operation = Operation::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;

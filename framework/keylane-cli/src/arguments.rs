@@ -1,0 +1,239 @@
+//! The tree of commands.
+
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::output::Format;
+
+/// Looks into consumer groups of keylane.
+///
+/// Exit codes: 0 ok, 1 refused or failed, 2 wrong usage, 3 a part of the result is missing.
+#[derive(Debug, Parser)]
+#[command(name = "keylane", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// The form of the result.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArguments {
+    /// Client settings: librdkafka's properties, or a settings file of a subscription (YAML or
+    /// JSON). Environment: KEYLANE_CONFIG.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Brokers to start from. Environment: KEYLANE_BOOTSTRAP_SERVERS. The default is
+    /// localhost:9092.
+    #[arg(short, long, global = true, value_name = "HOST:PORT,...")]
+    pub(crate) bootstrap: Option<String>,
+    /// A client setting of librdkafka. Other users of the machine see it: give secrets by file or
+    /// environment (KEYLANE_KAFKA_SASL_PASSWORD for sasl.password).
+    #[arg(short = 'X', global = true, value_name = "NAME=VALUE")]
+    pub(crate) setting: Vec<String>,
+    /// How long an answer may take.
+    #[arg(long, global = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<std::time::Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows for each partition what is committed, where the log ends, and the lag between them.
+    ///
+    /// What only members know (running, parked, not due, workable lag, the hottest key) comes from
+    /// their admin endpoints, and is unknown without them.
+    Lag {
+        #[command(flatten)]
+        group: GroupArguments,
+        /// The admin endpoint of a member, such as http://10.0.0.7:9465; repeated for each member.
+        #[arg(long, value_name = "URL")]
+        admin: Vec<String>,
+    },
+    /// Shows for each partition the oldest unsettled record and its age.
+    Oldest {
+        #[command(flatten)]
+        group: GroupArguments,
+    },
+    /// Shows the decoded commit of a partition: what is settled ahead, the crash evidence, the log.
+    Map {
+        /// The consumer group.
+        group: String,
+        /// The partition, as TOPIC/PARTITION.
+        partition: TopicPartition,
+    },
+    /// Shows or moves what a group has committed.
+    Offsets {
+        #[command(subcommand)]
+        command: OffsetsCommand,
+    },
+    /// Checks what a group needs of its cluster, and names a fix for each problem.
+    ///
+    /// It commits 4,000 bytes of metadata for the group GROUP.keylane-doctor, and deletes that
+    /// group. The exit code is 1 where there is a problem.
+    Doctor {
+        #[command(flatten)]
+        group: GroupArguments,
+        /// A retry topic that is not named ORIGIN-retry; may be repeated.
+        #[arg(long, value_name = "TOPIC")]
+        retry_topic: Vec<String>,
+    },
+    /// Prints a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Prints the manual page.
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OffsetsCommand {
+    /// Shows for each partition what is committed, and the range of the log.
+    Show {
+        #[command(flatten)]
+        group: GroupArguments,
+    },
+    /// Moves the committed offsets of a group without members: back for a replay, or forward.
+    ///
+    /// Back, everything from the new position on is processed again. Forward, what is settled above
+    /// the new position stays settled. Retries in a retry topic stay where they are.
+    Reset(ResetArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArguments {
+    /// The consumer group.
+    pub(crate) group: String,
+    /// The topic.
+    #[arg(short, long)]
+    pub(crate) topic: String,
+    /// Only this partition; may be repeated. Without it, all of the topic.
+    #[arg(short, long = "partition", value_name = "PARTITION")]
+    pub(crate) partitions: Vec<i32>,
+    #[command(flatten)]
+    pub(crate) target: TargetArguments,
+    /// Only shows what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Does it without a question.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Default, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct TargetArguments {
+    /// To the first record at or after a time: 2026-11-30T14:00:00Z, or 90m for 90 minutes ago.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to_time: Option<String>,
+    /// To this offset.
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) to_offset: Option<i64>,
+    /// By this many offsets, back where it is negative; within the log.
+    #[arg(long, value_name = "OFFSETS", allow_negative_numbers = true)]
+    pub(crate) shift: Option<i64>,
+    /// To the first record that is there.
+    #[arg(long)]
+    pub(crate) to_earliest: bool,
+    /// To the end of the log.
+    #[arg(long)]
+    pub(crate) to_latest: bool,
+}
+
+/// A group, and which of its topics.
+#[derive(Debug, Args)]
+pub(crate) struct GroupArguments {
+    /// The consumer group.
+    pub(crate) group: String,
+    /// Only this topic; may be repeated. Without it, all topics that the group has commits of.
+    #[arg(short, long = "topic", value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+}
+
+/// The manual page: the command, and one section for each command below it.
+pub(crate) fn manual(output: &mut dyn io::Write) -> io::Result<()> {
+    let mut tree = Arguments::command();
+    tree.build();
+    clap_mangen::Man::new(tree.clone()).render(output)?;
+    for command in tree.get_subcommands().filter(|it| it.get_name() != "help") {
+        below(command, output)?;
+    }
+    Ok(())
+}
+
+fn below(command: &clap::Command, output: &mut dyn io::Write) -> io::Result<()> {
+    let man = clap_mangen::Man::new(command.clone());
+    writeln!(
+        output,
+        ".SH \"{}\"",
+        command.get_bin_name().unwrap_or_default().to_uppercase()
+    )?;
+    man.render_description_section(&mut *output)?;
+    man.render_synopsis_section(&mut *output)?;
+    man.render_options_section(&mut *output)?;
+    for command in command
+        .get_subcommands()
+        .filter(|it| it.get_name() != "help")
+    {
+        below(command, output)?;
+    }
+    Ok(())
+}
+
+/// A partition of a topic. Topics' names hold no slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicPartition {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+}
+
+impl FromStr for TopicPartition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (topic, partition) = text.split_once('/').unwrap_or_default();
+        let partition = partition.parse().ok().filter(|it| *it >= 0);
+        match partition {
+            Some(partition) if keylane_core::check_topic_name(topic).is_ok() => Ok(Self {
+                topic: topic.to_owned(),
+                partition,
+            }),
+            _ => Err("give TOPIC/PARTITION, such as parking-events/3".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound_and_has_a_manual_page_with_every_command() {
+        Arguments::command().debug_assert();
+        let mut page = Vec::new();
+        manual(&mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        for command in Arguments::command().get_subcommands() {
+            let title = format!(".SH \"KEYLANE {}\"", command.get_name().to_uppercase());
+            assert!(page.contains(&title), "{title} is not in {page}");
+        }
+    }
+
+    #[test]
+    fn a_partition_is_a_topic_and_a_number() {
+        let partition = |text: &str| text.parse::<TopicPartition>();
+        let parsed = partition("parking-events/3").unwrap();
+        assert_eq!((&*parsed.topic, parsed.partition), ("parking-events", 3));
+        for wrong in ["parking-events", "/3", "a/-1", "a/b", "a/3/4", "a b/3"] {
+            assert!(partition(wrong).is_err(), "{wrong}");
+        }
+    }
+}

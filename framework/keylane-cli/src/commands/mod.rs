@@ -1,0 +1,55 @@
+//! What the commands do.
+
+mod doctor;
+mod lag;
+mod map;
+mod offsets;
+mod oldest;
+mod places;
+
+use crate::Ask;
+use crate::arguments::{Command, OffsetsCommand};
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::output::Table;
+
+/// What a command has found.
+pub(crate) struct Report {
+    pub(crate) table: Table,
+    /// For people, beside the result.
+    pub(crate) notes: Vec<String>,
+    /// What could not be read or done.
+    pub(crate) missing: Vec<String>,
+    /// What was looked for and should not be there.
+    pub(crate) has_problems: bool,
+}
+
+impl From<Table> for Report {
+    fn from(table: Table) -> Self {
+        Self {
+            table,
+            notes: Vec::new(),
+            missing: Vec::new(),
+            has_problems: false,
+        }
+    }
+}
+
+pub(crate) fn run(
+    command: &Command,
+    connection: &Connection,
+    ask: &mut Option<Ask<'_>>,
+) -> Result<Report, Failure> {
+    match command {
+        Command::Lag { group, admin } => lag::run(connection, group, admin),
+        Command::Oldest { group } => oldest::run(connection, group),
+        Command::Map { group, partition } => map::run(connection, group, partition),
+        Command::Offsets { command } => match command {
+            OffsetsCommand::Show { group } => offsets::show::run(connection, group),
+            OffsetsCommand::Reset(arguments) => offsets::reset::run(connection, arguments, ask),
+        },
+        Command::Doctor { group, retry_topic } => doctor::run(connection, group, retry_topic),
+        // They need no cluster, and were answered before.
+        Command::Completion { .. } | Command::Man => Ok(Table::new(&[]).into()),
+    }
+}

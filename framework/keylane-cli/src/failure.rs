@@ -1,0 +1,38 @@
+//! Why a command did not do its work.
+
+use std::io;
+
+use keylane::operator::OperatorError;
+
+/// The exit code of a command that was refused or failed, or has found a problem.
+pub(crate) const REFUSED: u8 = 1;
+/// The exit code of wrong usage; clap's own too.
+pub(crate) const USAGE: u8 = 2;
+/// The exit code where a part of the result is missing.
+pub(crate) const PARTIAL: u8 = 3;
+
+/// The end of a command without a result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command as it was given makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The command made sense, and was not carried out.
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Operator(OperatorError::Settings(_)) => USAGE,
+            // A reader that has seen enough, such as `head`, is no failure.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            _ => REFUSED,
+        }
+    }
+}

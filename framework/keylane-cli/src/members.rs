@@ -1,0 +1,192 @@
+//! Figures that only members know, from their admin endpoints.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::Agent;
+
+use crate::failure::Failure;
+
+/// An answer about a thousand partitions has some hundred kB.
+const LARGEST_ANSWER_BYTES: u64 = 32 * 1024 * 1024;
+/// Of each list; the admin server's own limit.
+const HOT_KEYS: usize = 1_000;
+
+/// What the members of a group have answered.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    figures: HashMap<(String, i32), Figures>,
+    /// What could not be asked.
+    pub(crate) missing: Vec<String>,
+}
+
+/// A member's figures about a partition.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) running: u64,
+    pub(crate) parked: u64,
+    pub(crate) not_due: u64,
+    pub(crate) workable_lag: Option<Duration>,
+    /// The key that takes the most time in attempts; `None` where the member did not answer that.
+    pub(crate) hot_key: Option<Option<HotKey>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct HotKey {
+    #[serde(rename = "key_hash")]
+    pub(crate) hash: String,
+    /// Of the partition's time in attempts, from 0 to 1.
+    pub(crate) share: f64,
+}
+
+#[derive(Deserialize)]
+struct SubscriptionList {
+    subscriptions: Vec<Summary>,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    name: String,
+    group: String,
+}
+
+#[derive(Deserialize)]
+struct Detail {
+    partitions: Vec<Partition>,
+}
+
+#[derive(Deserialize)]
+struct Partition {
+    topic: String,
+    partition: i32,
+    running: u64,
+    parked: u64,
+    not_due: u64,
+    workable_lag_seconds: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct HotKeyLists {
+    by_time: Vec<HotKeyOfPartition>,
+}
+
+#[derive(Deserialize)]
+struct HotKeyOfPartition {
+    topic: String,
+    partition: i32,
+    #[serde(flatten)]
+    key: HotKey,
+}
+
+impl Members {
+    /// Asks each endpoint in turn. One that does not answer is listed as missing.
+    ///
+    /// # Errors
+    /// Where an address is none of an admin endpoint.
+    pub(crate) fn ask(
+        endpoints: &[String],
+        group: &str,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        if let Some(wrong) = endpoints.iter().find(|it| !it.starts_with("http://")) {
+            let text = format!("--admin {wrong}: give http://HOST:PORT; the endpoint has no TLS");
+            return Err(Failure::Usage(text));
+        }
+        let config = Agent::config_builder()
+            .timeout_global(Some(patience))
+            .max_redirects(0)
+            .proxy(None)
+            .build();
+        let agent = Agent::new_with_config(config);
+        let mut members = Self::default();
+        for endpoint in endpoints {
+            let endpoint = endpoint.trim_end_matches('/');
+            if let Err(reason) = members.ask_one(&agent, endpoint, group) {
+                members.missing.push(format!("{endpoint}: {reason}"));
+            }
+        }
+        Ok(members)
+    }
+
+    pub(crate) fn of(&self, topic: &str, partition: i32) -> Option<&Figures> {
+        self.figures.get(&(topic.to_owned(), partition))
+    }
+
+    fn ask_one(&mut self, agent: &Agent, endpoint: &str, group: &str) -> Result<(), String> {
+        let list: SubscriptionList = get(agent, &format!("{endpoint}/v1/subscriptions"))?;
+        let mut of_group = list.subscriptions.iter().filter(|it| it.group == group);
+        let Some(first) = of_group.next() else {
+            return Err(format!("no subscription of group {group}"));
+        };
+        for subscription in [first].into_iter().chain(of_group) {
+            let address = format!(
+                "{endpoint}/v1/subscriptions/{}",
+                encoded(&subscription.name)
+            );
+            let detail: Detail = get(agent, &address)?;
+            let hot_keys = get(agent, &format!("{address}/hot-keys?limit={HOT_KEYS}"));
+            let hot_keys: Option<HotKeyLists> = hot_keys
+                .inspect_err(|reason| {
+                    let text = format!("{endpoint}: hot keys: {reason}");
+                    self.missing.push(text);
+                })
+                .ok();
+            self.add(detail, hot_keys.as_ref());
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, detail: Detail, hot_keys: Option<&HotKeyLists>) {
+        for partition in detail.partitions {
+            let hot_key = hot_keys.map(|lists| {
+                // The list begins with the hottest.
+                let of_partition = |it: &&HotKeyOfPartition| {
+                    it.topic == partition.topic && it.partition == partition.partition
+                };
+                let hottest = lists.by_time.iter().find(of_partition);
+                hottest.map(|it| it.key.clone())
+            });
+            let workable = partition.workable_lag_seconds;
+            let figures = Figures {
+                running: partition.running,
+                parked: partition.parked,
+                not_due: partition.not_due,
+                workable_lag: workable.and_then(|it| Duration::try_from_secs_f64(it).ok()),
+                hot_key,
+            };
+            self.figures
+                .insert((partition.topic, partition.partition), figures);
+        }
+    }
+}
+
+fn get<T: DeserializeOwned>(agent: &Agent, address: &str) -> Result<T, String> {
+    let mut answer = agent.get(address).call().map_err(|it| it.to_string())?;
+    let body = answer.body_mut().with_config().limit(LARGEST_ANSWER_BYTES);
+    let text = body.read_to_string().map_err(|it| it.to_string())?;
+    serde_json::from_str(&text).map_err(|error| format!("not an answer of keylane: {error}"))
+}
+
+/// A name as one segment of a path.
+fn encoded(name: &str) -> String {
+    let encoded = name.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_segment_of_a_path() {
+        assert_eq!(encoded("parking-notifier.v2"), "parking-notifier.v2");
+        assert_eq!(encoded("a/b ü"), "a%2Fb%20%C3%BC");
+    }
+}
