@@ -53,6 +53,13 @@ pub(crate) enum Metadata {
     Kept(Option<TaskMetadata>),
 }
 
+impl Metadata {
+    /// Whether the task's record has metadata.
+    fn is_written(&self, not_before: Option<SystemTime>) -> bool {
+        !matches!(self, Self::Kept(None)) || not_before.is_some()
+    }
+}
+
 /// The fields of a task that its record does not keep.
 #[derive(Debug)]
 pub(super) struct Rest {
@@ -61,6 +68,7 @@ pub(super) struct Rest {
     /// How many of its first headers are the task's own.
     headers: usize,
     not_before: Option<SystemTime>,
+    metadata: Metadata,
 }
 
 impl Rest {
@@ -69,6 +77,7 @@ impl Rest {
         task.topic = self.topic;
         task.headers.truncate(self.headers);
         task.not_before = self.not_before;
+        task.metadata = self.metadata;
         task
     }
 
@@ -76,10 +85,10 @@ impl Rest {
     pub(super) fn error(self, unwritten: Unwritten) -> EnqueueError {
         let Unwritten { record, error } = unwritten;
         let value = record.value.map(|value| match self.format {
-            TaskFormat::Legacy => {
+            TaskFormat::Legacy if self.metadata.is_written(self.not_before) => {
                 legacy_task::unwrap(&value).map_or(value.clone(), |(_, task)| value.slice(task))
             }
-            TaskFormat::Header => value,
+            TaskFormat::Legacy | TaskFormat::Header => value,
         });
         let task = NewTask {
             topic: None,
@@ -88,6 +97,7 @@ impl Rest {
             headers: record.headers,
             partition: record.partition,
             not_before: None,
+            metadata: Metadata::Own,
         };
         EnqueueError::from(error).of(self.given(task))
     }
@@ -343,7 +353,7 @@ impl NewTask {
         let scheduled_time_millis = self.scheduled_time_millis();
         let metadata = match &self.metadata {
             Metadata::Kept(Some(metadata)) => Some(metadata.clone()),
-            Metadata::Kept(None) if self.not_before.is_none() => None,
+            kept if !kept.is_written(self.not_before) => None,
             Metadata::Kept(None) | Metadata::Own => Some(TaskMetadata {
                 timestamp_millis,
                 source_application_id: source.application_id.clone(),
@@ -390,6 +400,7 @@ impl NewTask {
             topic: self.topic.take(),
             headers: self.headers.len(),
             not_before: self.not_before,
+            metadata: self.metadata.clone(),
         }
     }
 

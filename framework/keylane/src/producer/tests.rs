@@ -13,13 +13,14 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use super::new_task::Metadata;
 use super::pending::NotAdmitted;
 use super::raw::{OutgoingRecord, PendingLimits, RawProducer};
 use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
 use crate::NewTask;
-use crate::record::TaskMetadata;
+use crate::record::{TaskMetadata, legacy_task};
 use crate::support::panics::planted::plant;
 
 const TOPIC: &str = "parking-events";
@@ -446,6 +447,14 @@ async fn gives_back(format: TaskFormat) {
             .header("gate", "north")
             .not_before(SystemTime::UNIX_EPOCH + Duration::from_secs(1))
     };
+    // A record that is written again, in the wrapper that it came in, or with the metadata it had.
+    let again = |metadata| {
+        let value = legacy_task::wrap(&mut Headers::new(), b"a");
+        NewTask {
+            metadata: Metadata::Kept(metadata),
+            ..NewTask::new(value).header("x", vec![b'x'; 3_000])
+        }
+    };
     // All errors of these, each with the task that it is about.
     let assert_given_back = |given: Vec<NewTask>, answers: Vec<Result<Enqueued, EnqueueError>>| {
         assert_eq!(given.len(), answers.len());
@@ -466,10 +475,13 @@ async fn gives_back(format: TaskFormat) {
             task().partition(-1),
             task().header("dt_meta", "mine"),
             task().header("x", vec![b'x'; 3_000]),
+            again(None),
+            again(Some(TaskMetadata::default())),
         ]
     };
     let names = assert_given_back(bad(), producer.enqueue_all(bad()).await);
-    assert_eq!(names, ["UnknownTopic", "Invalid", "Invalid", "TooLarge"]);
+    assert_eq!(names[..3], ["UnknownTopic", "Invalid", "Invalid"]);
+    assert_eq!(names[3..], ["TooLarge"; 3]);
 
     cluster.broker_down(1).unwrap();
     // Of a batch that does not fit, what was taken and what was not.
