@@ -40,8 +40,8 @@ pub struct Surroundings<'a> {
     pub ask: Option<Ask<'a>>,
 }
 
-/// Runs a command, and returns the exit code: 0 is ok, 1 refused or failed, 2 wrong usage, 3 where
-/// a part of the result is missing.
+/// Runs a command, and returns the exit code: 0 is ok; 1 refused or failed, or a problem was found; 2
+/// wrong usage; 3 where a part of the result is missing.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     mut surroundings: Surroundings<'_>,
@@ -49,6 +49,8 @@ pub fn run(
     let done = execute(arguments, &mut surroundings);
     match done {
         Ok(code) => code,
+        // The reader of the output, such as `head`, has seen enough.
+        Err(failure) if failure.exit_code() == 0 => 0,
         Err(failure) => {
             // Without a place for messages there is only the code.
             let _ = writeln!(surroundings.messages, "error: {failure}");

@@ -185,6 +185,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_hottest_key_of_a_partition_is_the_first_of_its_list() {
+        let detail = r#"{"partitions": [
+            {"topic": "a", "partition": 0, "running": 2, "parked": 1, "not_due": 5, "workable_lag_seconds": 1.5},
+            {"topic": "a", "partition": 1, "running": 0, "parked": 0, "not_due": 0, "workable_lag_seconds": null}
+        ]}"#;
+        let lists = r#"{"by_records": [], "by_waiting": [], "by_time": [
+            {"topic": "b", "partition": 0, "key_hash": "b0", "key": null, "share": 0.9, "seconds": 9.0},
+            {"topic": "a", "partition": 0, "key_hash": "a0", "key": null, "share": 0.5, "seconds": 5.0},
+            {"topic": "a", "partition": 0, "key_hash": "a00", "key": null, "share": 0.1, "seconds": 1.0}
+        ]}"#;
+        let mut members = Members::default();
+        let lists: HotKeyLists = serde_json::from_str(lists).unwrap();
+        members.add(serde_json::from_str(detail).unwrap(), Some(&lists));
+        let first = members.of("a", 0).unwrap();
+        assert_eq!((first.running, first.parked, first.not_due), (2, 1, 5));
+        assert_eq!(first.workable_lag, Some(Duration::from_millis(1_500)));
+        let hot_key = |figures: &Figures| figures.hot_key.clone().map(|it| it.map(|it| it.hash));
+        assert_eq!(hot_key(first), Some(Some("a0".to_owned())));
+        let second = members.of("a", 1).unwrap();
+        assert_eq!((second.workable_lag, hot_key(second)), (None, Some(None)));
+        // Where the member did not answer that, it is unknown.
+        members.add(serde_json::from_str(detail).unwrap(), None);
+        assert_eq!(hot_key(members.of("a", 0).unwrap()), None);
+    }
+
+    #[test]
     fn a_name_is_one_segment_of_a_path() {
         assert_eq!(encoded("parking-notifier.v2"), "parking-notifier.v2");
         assert_eq!(encoded("a/b ü"), "a%2Fb%20%C3%BC");

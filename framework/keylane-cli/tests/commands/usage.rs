@@ -43,3 +43,34 @@ fn help_completion_and_the_manual_page_need_no_cluster() {
     assert_eq!(page.code, 0);
     assert!(page.output.contains(".SH \"KEYLANE MAP\""), "{page:?}");
 }
+
+/// A pipe whose reader has gone.
+struct Closed;
+
+impl std::io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut messages = Vec::new();
+    let surroundings = keylane_cli::Surroundings {
+        environment: std::collections::BTreeMap::new(),
+        output: &mut Closed,
+        messages: &mut messages,
+        ask: None,
+    };
+    let arguments = ["keylane", "completion", "bash"].map(Into::into);
+    assert_eq!(keylane_cli::run(arguments, surroundings), 0);
+    assert!(
+        messages.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&messages)
+    );
+}

@@ -1,7 +1,8 @@
 //! What an operator's tool queries and commits from outside a group.
 //!
-//! A part of keylane that its command line, `keylane-cli`, shares: no promise of its own. Every
-//! call blocks, and ends within the patience that was given. Nothing here joins a group.
+//! A part of keylane that its command line, `keylane-cli`, shares: no promise of its own. Nothing
+//! here joins a group. Every call blocks. A query ends within the patience that was given, or within
+//! 10 s for committed offsets; a commit waits for the coordinator.
 
 mod check_up;
 mod error;
