@@ -1,5 +1,6 @@
 //! What keylane writes about a failed record: the headers of dead letters and of records on the
-//! retry topic.
+//! retry topic. [`Letter`] reads those of a dead letter, also where another program wrote it;
+//! [`Filter`] chooses letters, and [`Fingerprint`] groups those that fail alike.
 //!
 #![doc = include_str!("headers.md")]
 //!

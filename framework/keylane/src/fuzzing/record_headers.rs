@@ -9,13 +9,13 @@ use keylane_core::FailureHeaders;
 use crate::Headers;
 use crate::config::HeaderConvention;
 use crate::dead_letter::{
-    ErrorText, FailureHistory, Intake, Round, Writer, dead_letter_headers, provenance,
-    retry_headers,
+    ErrorText, FailureHistory, Intake, Letter, Round, Writer, WrittenBy, dead_letter_headers,
+    provenance, retry_headers,
 };
 use crate::record::{Origin, RecordHeaders, RetryState, TaskMetadata};
 
 /// The names with a meaning; an index beyond them is the name of another program's header.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 18] = [
     "keylane-origin-topic",
     "keylane-origin-partition",
     "keylane-origin-offset",
@@ -30,6 +30,10 @@ const NAMES: [&str; 14] = [
     "keylane-retry-due",
     "dt_meta",
     "",
+    "kafka_dlt-original-topic",
+    "kafka_dlt-original-offset",
+    "keylane-redrive-count",
+    "keylane-redrive-id",
 ];
 const ROUND: &str = "keylane-retry-round";
 
@@ -55,7 +59,39 @@ pub fn record_headers(bytes: &[u8]) {
         named.filter(is_name),
         "no other header counts"
     );
+    assert_letter_by_the_book(&headers);
     assert_sent_on(&headers, &state, as_origin.metadata.as_ref());
+}
+
+/// What a dead letter says, read a second time.
+fn assert_letter_by_the_book(headers: &Headers) {
+    let is_there = |name: &str| headers.iter().any(|(other, _)| other == name);
+    let is_ours = is_there("keylane-group") && is_there("keylane-reason") && !is_there(ROUND);
+    let is_springs = is_there("kafka_dlt-original-topic");
+    let letter = Letter::read(headers);
+    assert_eq!(letter.is_some(), is_ours || is_springs);
+    let Some(letter) = letter else { return };
+    let count = headers
+        .last_str("keylane-redrive-count")
+        .and_then(|text| text.parse().ok());
+    let damaged = if is_there("keylane-redrive-count") {
+        u32::MAX
+    } else {
+        0
+    };
+    assert_eq!(letter.redrive_count, count.unwrap_or(damaged));
+    match letter.written_by {
+        WrittenBy::Keylane => {
+            assert!(is_ours);
+            let attempts = headers.last_str("keylane-attempts");
+            assert_eq!(letter.attempts, attempts.and_then(|text| text.parse().ok()));
+        }
+        // It has no partition here.
+        WrittenBy::Spring => assert!(is_springs && letter.origin.is_none()),
+        other => panic!("{other:?} wrote none of these"),
+    }
+    let error = letter.error.unwrap_or_default();
+    assert!(error.len() <= 1024 && !error.contains(char::is_control));
 }
 
 fn read(mut bytes: &[u8]) -> Headers {

@@ -1,10 +1,10 @@
 //! Names, times, traces and error texts.
 
-use crate::dead_letter::bounded_text;
+use crate::dead_letter::{Filter, bounded_text};
 use crate::support::rfc3339;
 use crate::trace::TraceParent;
 
-/// Any text as a time, as a trace context, as the name of a topic and as an error's text; the first
+/// Any text as a time, as a trace context, as a term of a filter, as the name of a topic and as an error's text; the first
 /// byte is the limit of the last.
 pub fn text(bytes: &[u8]) {
     let Some((limit, text)) = bytes.split_first() else {
@@ -35,6 +35,10 @@ pub fn text(bytes: &[u8]) {
             text.get(3..53),
             "{text:?} was read as {written}"
         );
+    }
+    match Filter::parse([text]) {
+        Ok(filter) => assert_eq!(filter.to_string(), text),
+        Err(error) => assert!(error.to_string().len() <= 8 * 1024, "{error}"),
     }
     let legal = !text.is_empty()
         && text.len() <= 249

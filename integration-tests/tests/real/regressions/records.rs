@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::redrive::Letters;
 use keylane::{DeadLetter, Retry, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::dead_letters,
@@ -352,6 +353,40 @@ fn open_transaction(servers: &str, topic: &str) -> ThreadedProducer<DefaultProdu
         .unwrap();
     producer.flush(DEADLINE).unwrap();
     producer
+}
+
+/// Markers of transactions have offsets and are no records, and what lies behind an open transaction
+/// has to wait. Neither may keep a reader from the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_dead_letters_ends_at_markers_and_before_an_open_transaction() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka, 1).await;
+    let (servers, name) = (kafka.bootstrap_servers().to_owned(), scene.topic.clone());
+    let read = async || {
+        let letters = Letters::of(&scene.topic).bootstrap_servers(kafka.bootstrap_servers());
+        let mut letters = letters.patience(DEADLINE).read().await.unwrap();
+        assert!(
+            letters.next().await.is_none(),
+            "there is no letter, and no error"
+        );
+        (letters.not_letters(), letters.ranges()[0].end)
+    };
+    let (to, of) = (servers.clone(), name.clone());
+    let kept = tokio::task::spawn_blocking(move || transactions(&to, &of, 4).len());
+    assert_eq!(kept.await.unwrap(), 20);
+    assert_eq!(
+        read().await,
+        (20, 44),
+        "the last offset is the marker of what was aborted"
+    );
+
+    let writer = tokio::task::spawn_blocking(move || open_transaction(&servers, &name));
+    let writer = writer.await.unwrap();
+    scene.write(numbered(0..5, 5)).await;
+    assert_eq!(read().await, (20, 44));
+    let commit = tokio::task::spawn_blocking(move || writer.commit_transaction(DEADLINE));
+    commit.await.unwrap().unwrap();
+    assert_eq!(read().await, (26, 51));
 }
 
 /// klag-exporter #104: what lies behind an open transaction was no lag in seconds, and nobody could
