@@ -129,7 +129,7 @@ pub use last_retry::{DecatonRetry, LastRetry, OwnRetry, SpringRetry};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, LeaderEpoch, Offset, Position};
-pub use offset_reset::OffsetReset;
+pub use offset_reset::{OffsetReset, SettledAbove};
 pub use outage_guard::{
     BAD_DEPLOYMENT_RECORDS, ClassOutage, HeldBy, OUTAGE_LANES, OUTAGE_PATIENCE, OutageGuard,
     OutageSettings, OutageState,

@@ -8,6 +8,17 @@ use crate::log_id::{LogId, Resume};
 use crate::offset::{Offset, Position};
 use crate::settled_map::SettledRange;
 
+/// What a reset does with what is settled at the new position and above it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SettledAbove {
+    /// It is processed again: a replay. Crash evidence is cleared too, so that a record that was
+    /// poison is tried again.
+    #[default]
+    Repeated,
+    /// It stays settled, and crash evidence stays with it.
+    Kept,
+}
+
 /// What a reset of one partition comes to.
 ///
 /// Offsets are counted, not records: what compaction removed and the markers of transactions count
@@ -15,11 +26,12 @@ use crate::settled_map::SettledRange;
 ///
 /// # Examples
 /// ```
-/// use keylane_core::{CommitContent, LogRange, OffsetReset, Position};
+/// use keylane_core::{CommitContent, LogRange, OffsetReset, Position, SettledAbove};
 ///
 /// let range = LogRange { first: Position::new(0), end: Position::new(100) };
 /// let committed = Some((Position::new(40), CommitContent::default()));
-/// let back = OffsetReset::plan(committed, Position::new(30), range, None);
+/// let to = Position::new(30);
+/// let back = OffsetReset::plan(committed, to, range, None, SettledAbove::Repeated);
 /// assert_eq!((back.repeated, back.skipped), (Some(10), Some(0)));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,25 +50,23 @@ pub struct OffsetReset {
 impl OffsetReset {
     /// Moves a position to `target`, which lies in `range`; `log` is the one that is there.
     ///
-    /// Back, the map is cleared: a replay repeats everything from there on. Crash evidence is
-    /// cleared with it, so that a record that was poison is tried again. Forward, what is known
-    /// about offsets from the target on is kept. What was committed for another log counts as
-    /// nothing.
+    /// What was committed for another log counts as nothing.
     pub fn plan(
         committed: Option<(Position, CommitContent)>,
         target: Position,
         range: LogRange,
         log: Option<LogId>,
+        above: SettledAbove,
     ) -> Self {
         let of_this_log =
             |content: &CommitContent| matches!(Resume::of(content.log, log), Resume::Committed(_));
         let committed = committed.filter(|(_, content)| of_this_log(content));
         let Some((position, content)) = committed else {
             return Self {
-                repeated: None,
-                skipped: None,
+                repeated: (target >= range.end).then_some(0),
+                skipped: (target <= range.first).then_some(0),
                 kept: 0,
-                metadata: text(log.into(), target, Vec::new(), &Evidence::default()),
+                metadata: only_the_log(log, target),
             };
         };
         let within = |from: Position, to: Position| {
@@ -72,33 +82,43 @@ impl OffsetReset {
             ranges.map(part).sum()
         };
         let log = log.or(content.log);
-        if target < position {
-            return Self {
-                repeated: Some(within(target, position) + settled(position, range.end)),
-                skipped: Some(0),
+        let below = within(target, position);
+        let ahead = settled(target.max(position), range.end);
+        let skipped = Some(within(position, target) - settled(position, target));
+        match above {
+            SettledAbove::Repeated => Self {
+                repeated: Some(below + ahead),
+                skipped,
                 kept: 0,
-                metadata: text(log.into(), target, Vec::new(), &Evidence::default()),
-            };
-        }
-        let skipped = within(position, target) - settled(position, target);
-        let kept = settled(target, range.end);
-        let above = content.settled.ranges().filter_map(|range| {
-            let first = range.first.max(Offset::new(target.get()));
-            (first <= range.last).then_some(SettledRange { first, ..range })
-        });
-        let above = above.collect();
-        let about = About {
-            log,
-            leader_epoch: content.leader_epoch,
-        };
-        let evidence = evidence_from(target, content.evidence);
-        Self {
-            repeated: Some(0),
-            skipped: Some(skipped),
-            kept,
-            metadata: text(about, target, above, &evidence),
+                metadata: only_the_log(log, target),
+            },
+            SettledAbove::Kept => Self {
+                repeated: Some(below),
+                skipped,
+                kept: ahead,
+                metadata: with_the_map(content, log, target),
+            },
         }
     }
+}
+
+fn only_the_log(log: Option<LogId>, target: Position) -> String {
+    let evidence = Evidence::default();
+    encode_for(log, target, [], &evidence, MAX_METADATA_BYTES).text
+}
+
+/// What `content` says about offsets from `target` on.
+fn with_the_map(content: CommitContent, log: Option<LogId>, target: Position) -> String {
+    let about = About {
+        log,
+        leader_epoch: content.leader_epoch,
+    };
+    let above = content.settled.ranges().filter_map(|range| {
+        let first = range.first.max(Offset::new(target.get()));
+        (first <= range.last).then_some(SettledRange { first, ..range })
+    });
+    let evidence = evidence_from(target, content.evidence);
+    encode_for(about, target, above, &evidence, MAX_METADATA_BYTES).text
 }
 
 /// What it says about offsets from `target` on.
@@ -122,10 +142,6 @@ fn evidence_from(target: Position, mut evidence: Evidence) -> Evidence {
         Named::Nobody => evidence.ended(),
         _ => evidence,
     }
-}
-
-fn text(about: About, target: Position, above: Vec<SettledRange>, evidence: &Evidence) -> String {
-    encode_for(about, target, above, evidence, MAX_METADATA_BYTES).text
 }
 
 #[cfg(test)]

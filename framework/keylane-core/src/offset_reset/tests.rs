@@ -33,9 +33,13 @@ fn content(ranges: &[(i64, i64)]) -> CommitContent {
     }
 }
 
-fn plan(position: i64, content: CommitContent, target: i64) -> OffsetReset {
+fn plan(position: i64, content: CommitContent, target: i64, above: SettledAbove) -> OffsetReset {
     let committed = Some((Position::new(position), content));
-    OffsetReset::plan(committed, Position::new(target), RANGE, log(1))
+    OffsetReset::plan(committed, Position::new(target), RANGE, log(1), above)
+}
+
+fn figures(reset: &OffsetReset) -> (Option<u64>, Option<u64>, u64) {
+    (reset.repeated, reset.skipped, reset.kept)
 }
 
 fn written(reset: &OffsetReset, target: i64) -> CommitContent {
@@ -47,37 +51,47 @@ fn pairs(content: &CommitContent) -> Vec<(i64, i64)> {
     ranges.map(|it| (it.first.get(), it.last.get())).collect()
 }
 
-#[test]
-fn back_everything_is_done_again_and_nothing_is_known_any_longer_but_the_log() {
-    let mut content = content(&[(42, 44), (50, 50)]);
-    content.evidence.suspects = vec![Suspect {
-        offset: Offset::new(41),
+fn suspect(offset: i64) -> Suspect {
+    Suspect {
+        offset: Offset::new(offset),
         crashes: 2,
         survived: false,
-    }];
-    let reset = plan(40, content, 30);
-    assert_eq!(
-        (reset.repeated, reset.skipped, reset.kept),
-        (Some(14), Some(0), 0)
-    );
+    }
+}
+
+#[test]
+fn a_replay_repeats_everything_from_the_target_on_and_leaves_only_the_log() {
+    let mut content = content(&[(42, 44), (50, 50)]);
+    content.evidence.suspects = vec![suspect(41), suspect(60)];
     let only_the_log = CommitContent {
         log: log(1),
         ..CommitContent::default()
     };
-    assert_eq!(written(&reset, 30), only_the_log);
+    // Also where the target lies above the position, because the commit waits for one record.
+    for (target, expected) in [
+        (30, (Some(14), Some(0), 0)),
+        (40, (Some(4), Some(0), 0)),
+        (43, (Some(3), Some(2), 0)),
+    ] {
+        let reset = plan(40, content.clone(), target, SettledAbove::Repeated);
+        assert_eq!(figures(&reset), expected, "to {target}");
+        assert_eq!(written(&reset, target), only_the_log, "to {target}");
+    }
 }
 
 #[test]
-fn forward_what_is_settled_from_the_target_on_stays_so_and_only_unsettled_offsets_are_skipped() {
-    let reset = plan(40, content(&[(42, 44), (48, 52), (60, 60)]), 50);
-    assert_eq!(
-        (reset.repeated, reset.skipped, reset.kept),
-        (Some(0), Some(5), 4)
-    );
-    let written = written(&reset, 50);
-    assert_eq!(pairs(&written), [(50, 52), (60, 60)]);
-    assert_eq!(written.leader_epoch, Some(LeaderEpoch::new(2)));
-    assert_eq!(written.log, log(1));
+fn where_it_is_kept_what_is_settled_stays_so_and_only_unsettled_offsets_are_skipped() {
+    let content = content(&[(42, 44), (48, 52), (60, 60)]);
+    let reset = plan(40, content.clone(), 50, SettledAbove::Kept);
+    assert_eq!(figures(&reset), (Some(0), Some(5), 4));
+    let after = written(&reset, 50);
+    assert_eq!(pairs(&after), [(50, 52), (60, 60)]);
+    assert_eq!(after.leader_epoch, Some(LeaderEpoch::new(2)));
+    assert_eq!(after.log, log(1));
+
+    let back = plan(40, content, 30, SettledAbove::Kept);
+    assert_eq!(figures(&back), (Some(10), Some(0), 9));
+    assert_eq!(pairs(&written(&back, 30)), [(42, 44), (48, 52), (60, 60)]);
 }
 
 #[test]
@@ -87,10 +101,19 @@ fn what_was_committed_for_another_log_or_never_makes_nothing_known() {
         ..content(&[(42, 44)])
     };
     for committed in [None, Some((Position::new(40), of_another))] {
-        let reset = OffsetReset::plan(committed, Position::new(50), RANGE, log(1));
-        assert_eq!((reset.repeated, reset.skipped, reset.kept), (None, None, 0));
-        assert_eq!(pairs(&written(&reset, 50)), []);
-        assert_eq!(written(&reset, 50).log, log(1));
+        let plan = |target, above| {
+            let committed = committed.clone();
+            OffsetReset::plan(committed, Position::new(target), RANGE, log(1), above)
+        };
+        for above in [SettledAbove::Repeated, SettledAbove::Kept] {
+            let reset = plan(50, above);
+            assert_eq!(figures(&reset), (None, None, 0));
+            assert_eq!(pairs(&written(&reset, 50)), []);
+            assert_eq!(written(&reset, 50).log, log(1));
+            // From the beginning nothing is passed over; from the end nothing is repeated.
+            assert_eq!(figures(&plan(0, above)), (None, Some(0), 0));
+            assert_eq!(figures(&plan(100, above)), (Some(0), None, 0));
+        }
     }
 }
 
@@ -102,19 +125,15 @@ fn offsets_that_the_log_no_longer_has_do_not_count() {
     };
     let reset = |position, target| {
         let committed = Some((Position::new(position), content(&[(43, 60)])));
-        OffsetReset::plan(committed, Position::new(target), range, log(1))
+        let target = Position::new(target);
+        OffsetReset::plan(committed, target, range, log(1), SettledAbove::Repeated)
     };
     assert_eq!(reset(41, 35).repeated, Some(6 + 2));
     assert_eq!(reset(10, 40).skipped, Some(5));
 }
 
 #[test]
-fn forward_crash_evidence_stays_for_what_is_still_to_run() {
-    let suspect = |offset| Suspect {
-        offset: Offset::new(offset),
-        crashes: 1,
-        survived: false,
-    };
+fn crash_evidence_that_is_kept_stays_for_what_is_still_to_run() {
     let with = |named: Named| CommitContent {
         evidence: Evidence {
             running: Some(Instance::new(7)),
@@ -124,7 +143,10 @@ fn forward_crash_evidence_stays_for_what_is_still_to_run() {
         },
         ..content(&[])
     };
-    let evidence = |named| written(&plan(40, with(named), 50), 50).evidence;
+    let evidence = |named| {
+        let reset = plan(40, with(named), 50, SettledAbove::Kept);
+        written(&reset, 50).evidence
+    };
     let passed_over = evidence(Named::Alone(Offset::new(41)));
     assert_eq!(passed_over.suspects, [suspect(55)]);
     assert_eq!(
@@ -148,13 +170,18 @@ proptest! {
         ahead in proptest::collection::btree_set(0_i64..60, 0..20),
         first in 0_i64..40,
         end in 60_i64..80,
+        is_kept in any::<bool>(),
     ) {
+        let above = match is_kept {
+            true => SettledAbove::Kept,
+            false => SettledAbove::Repeated,
+        };
         let ahead: BTreeSet<i64> = ahead.into_iter().map(|it| it + position + 1).collect();
         let ranges: Vec<_> = ahead.iter().map(|offset| (*offset, *offset)).collect();
         let target = target.clamp(first, end);
         let range = LogRange { first: Position::new(first), end: Position::new(end) };
         let committed = Some((Position::new(position), content(&ranges)));
-        let reset = OffsetReset::plan(committed, Position::new(target), range, log(1));
+        let reset = OffsetReset::plan(committed, Position::new(target), range, log(1), above);
 
         let is_settled = |offset: &i64| *offset < position || ahead.contains(offset);
         let runs_again = |offset: &i64| *offset >= target;
@@ -170,6 +197,7 @@ proptest! {
                 _ => {}
             }
         }
-        prop_assert_eq!((reset.repeated, reset.skipped, reset.kept), (Some(repeated), Some(skipped), kept));
+        prop_assert!(is_kept || kept == 0);
+        prop_assert_eq!(figures(&reset), (Some(repeated), Some(skipped), kept));
     }
 }
