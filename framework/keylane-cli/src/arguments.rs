@@ -11,7 +11,8 @@ use crate::output::Format;
 
 /// Looks into consumer groups of keylane.
 ///
-/// Exit codes: 0 ok, 1 refused or failed, 2 wrong usage, 3 a part of the result is missing.
+/// Exit codes: 0 ok; 1 refused or failed, and nothing was changed; 2 wrong usage; 3 a part of the
+/// result is missing, or it is unknown whether a change was made.
 #[derive(Debug, Parser)]
 #[command(name = "keylane", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -36,7 +37,7 @@ pub(crate) struct ConnectionArguments {
     #[arg(short, long, global = true, value_name = "HOST:PORT,...")]
     pub(crate) bootstrap: Option<String>,
     /// A client setting of librdkafka. Other users of the machine see it: give secrets by file or
-    /// environment (KEYLANE_KAFKA_SASL_PASSWORD for sasl.password).
+    /// environment (KEYLANE_CLIENT_SASL_PASSWORD for sasl.password).
     #[arg(short = 'X', global = true, value_name = "NAME=VALUE")]
     pub(crate) setting: Vec<String>,
     /// How long an answer may take.
@@ -48,8 +49,8 @@ pub(crate) struct ConnectionArguments {
 pub(crate) enum Command {
     /// Shows for each partition what is committed, where the log ends, and the lag between them.
     ///
-    /// What only members know (running, parked, not due, workable lag, the hottest key) comes from
-    /// their admin endpoints, and is unknown without them.
+    /// Some figures come from the members' admin endpoints, and are unknown without them: running,
+    /// parked, not due, workable lag, the hottest key.
     Lag {
         #[command(flatten)]
         group: GroupArguments,
@@ -103,8 +104,9 @@ pub(crate) enum OffsetsCommand {
     },
     /// Moves the committed offsets of a group without members: back for a replay, or forward.
     ///
-    /// Back, everything from the new position on is processed again. Forward, what is settled above
-    /// the new position stays settled. Retries in a retry topic stay where they are.
+    /// Everything from the new position on is processed again, also what was settled ahead of the
+    /// commit (see --keep-settled). Where unsettled records lie before the new position, it is
+    /// refused (see --skip). Retries in a retry topic stay where they are.
     Reset(ResetArguments),
 }
 
@@ -120,6 +122,13 @@ pub(crate) struct ResetArguments {
     pub(crate) partitions: Vec<i32>,
     #[command(flatten)]
     pub(crate) target: TargetArguments,
+    /// Leaves what is settled from the target on as it is, and crash evidence too. Without it, all
+    /// of that is processed again.
+    #[arg(long)]
+    pub(crate) keep_settled: bool,
+    /// Allows to pass over unsettled records below the target: the group never processes them.
+    #[arg(long)]
+    pub(crate) skip: bool,
     /// Only shows what would be done.
     #[arg(long)]
     pub(crate) dry_run: bool,

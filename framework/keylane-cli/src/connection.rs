@@ -16,8 +16,8 @@ use crate::failure::Failure;
 
 const CONFIG: &str = "KEYLANE_CONFIG";
 const BOOTSTRAP_SERVERS: &str = "KEYLANE_BOOTSTRAP_SERVERS";
-/// `KEYLANE_KAFKA_SASL_PASSWORD` is `sasl.password`.
-const SETTING: &str = "KEYLANE_KAFKA_";
+/// `KEYLANE_CLIENT_SASL_PASSWORD` is `sasl.password`.
+const SETTING: &str = "KEYLANE_CLIENT_";
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A larger file is none of settings.
 const LARGEST_FILE_BYTES: u64 = 1024 * 1024;
@@ -167,13 +167,15 @@ mod tests {
 
         let variables = environment([
             (BOOTSTRAP_SERVERS, "environment:1"),
-            ("KEYLANE_KAFKA_CLIENT_ID", "environment"),
+            ("KEYLANE_CLIENT_CLIENT_ID", "environment"),
+            ("KEYLANE_KAFKA_VERSION", "of keylane's own tests"),
             ("KAFKA_CLIENT_ID", "of another program"),
         ]);
         let of_environment = Connection::resolve(&arguments, &variables).unwrap();
         assert_eq!(of_environment.bootstrap_servers.as_str(), "environment:1");
         assert_eq!(of_environment.kafka.get("client.id"), Some("environment"));
         assert_eq!(of_environment.kafka.get("sasl.username"), Some("me"));
+        assert_eq!(of_environment.kafka.get("version"), None);
 
         arguments.bootstrap = Some("flag:1".into());
         arguments.setting = vec!["client.id=flag".into()];

@@ -4,11 +4,12 @@ use std::io;
 
 use keylane::operator::OperatorError;
 
-/// The exit code of a command that was refused or failed, or has found a problem.
+/// The exit code of a command that was refused or failed and has changed nothing, or of a check-up
+/// that has found a problem.
 pub(crate) const REFUSED: u8 = 1;
 /// The exit code of wrong usage; clap's own too.
 pub(crate) const USAGE: u8 = 2;
-/// The exit code where a part of the result is missing.
+/// The exit code where a part of the result is missing, or it is unknown whether a change was made.
 pub(crate) const PARTIAL: u8 = 3;
 
 /// The end of a command without a result.
@@ -32,6 +33,8 @@ impl Failure {
             Self::Usage(_) | Self::Operator(OperatorError::Settings(_)) => USAGE,
             // A reader that has seen enough, such as `head`, is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            // The command may have made its change before.
+            Self::Output(_) | Self::Operator(OperatorError::Unanswered { .. }) => PARTIAL,
             _ => REFUSED,
         }
     }

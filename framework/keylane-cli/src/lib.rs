@@ -4,7 +4,8 @@
 //! page "The command line" has the commands; the function has no promise of its own.
 //!
 //! # Invariants
-//! * What could not be read is shown as `unknown`, never as 0, and makes the exit code 3.
+//! * What could not be read is shown as `unknown`, never as 0. It makes the exit code 3, except for
+//!   members' figures where no member was named, and in a check-up, where it is a finding.
 //! * No value of a setting appears in an error.
 //! * Nothing waits for an answer where there is no terminal.
 
@@ -40,8 +41,9 @@ pub struct Surroundings<'a> {
     pub ask: Option<Ask<'a>>,
 }
 
-/// Runs a command, and returns the exit code: 0 is ok; 1 refused or failed, or a problem was found; 2
-/// wrong usage; 3 where a part of the result is missing.
+/// Runs a command, and returns the exit code: 0 is ok; 1 refused or failed without
+/// a change, or a problem was found; 2 wrong usage; 3 where a part of the result is missing, or it is
+/// unknown whether a change was made.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     mut surroundings: Surroundings<'_>,

@@ -1,4 +1,4 @@
-//! Figures that only members know, from their admin endpoints.
+//! Figures of members, from their admin endpoints: Kafka has none of them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -91,6 +91,7 @@ impl Members {
         patience: Duration,
     ) -> Result<Self, Failure> {
         if let Some(wrong) = endpoints.iter().find(|it| !it.starts_with("http://")) {
+            let wrong = without_user(wrong);
             let text = format!("--admin {wrong}: give http://HOST:PORT; the endpoint has no TLS");
             return Err(Failure::Usage(text));
         }
@@ -103,9 +104,12 @@ impl Members {
         let mut members = Self::default();
         for endpoint in endpoints {
             let endpoint = endpoint.trim_end_matches('/');
-            if let Err(reason) = members.ask_one(&agent, endpoint, group) {
-                members.missing.push(format!("{endpoint}: {reason}"));
-            }
+            let asked = members.ask_one(&agent, endpoint, group);
+            let failed = asked.unwrap_or_else(|reason| vec![reason]).into_iter();
+            let shown = without_user(endpoint);
+            let failed =
+                failed.map(|reason| format!("{shown}: {}", reason.replace(endpoint, &shown)));
+            members.missing.extend(failed);
         }
         Ok(members)
     }
@@ -114,12 +118,19 @@ impl Members {
         self.figures.get(&(topic.to_owned(), partition))
     }
 
-    fn ask_one(&mut self, agent: &Agent, endpoint: &str, group: &str) -> Result<(), String> {
+    /// Returns what could not be asked besides.
+    fn ask_one(
+        &mut self,
+        agent: &Agent,
+        endpoint: &str,
+        group: &str,
+    ) -> Result<Vec<String>, String> {
         let list: SubscriptionList = get(agent, &format!("{endpoint}/v1/subscriptions"))?;
         let mut of_group = list.subscriptions.iter().filter(|it| it.group == group);
         let Some(first) = of_group.next() else {
             return Err(format!("no subscription of group {group}"));
         };
+        let mut missing = Vec::new();
         for subscription in [first].into_iter().chain(of_group) {
             let address = format!(
                 "{endpoint}/v1/subscriptions/{}",
@@ -128,14 +139,11 @@ impl Members {
             let detail: Detail = get(agent, &address)?;
             let hot_keys = get(agent, &format!("{address}/hot-keys?limit={HOT_KEYS}"));
             let hot_keys: Option<HotKeyLists> = hot_keys
-                .inspect_err(|reason| {
-                    let text = format!("{endpoint}: hot keys: {reason}");
-                    self.missing.push(text);
-                })
+                .inspect_err(|reason| missing.push(format!("hot keys: {reason}")))
                 .ok();
             self.add(detail, hot_keys.as_ref());
         }
-        Ok(())
+        Ok(missing)
     }
 
     fn add(&mut self, detail: Detail, hot_keys: Option<&HotKeyLists>) {
@@ -167,6 +175,17 @@ fn get<T: DeserializeOwned>(agent: &Agent, address: &str) -> Result<T, String> {
     let body = answer.body_mut().with_config().limit(LARGEST_ANSWER_BYTES);
     let text = body.read_to_string().map_err(|it| it.to_string())?;
     serde_json::from_str(&text).map_err(|error| format!("not an answer of keylane: {error}"))
+}
+
+/// An address without its user and password, for messages.
+fn without_user(address: &str) -> String {
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), address),
+    };
+    // A password may hold any character, also unescaped ones.
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}{host}")
 }
 
 /// A name as one segment of a path.
@@ -208,6 +227,33 @@ mod tests {
         // Where the member did not answer that, it is unknown.
         members.add(serde_json::from_str(detail).unwrap(), None);
         assert_eq!(hot_key(members.of("a", 0).unwrap()), None);
+    }
+
+    #[test]
+    fn no_message_shows_the_user_or_the_password_of_an_address() {
+        for (address, shown) in [
+            ("http://host:1", "http://host:1"),
+            ("https://user:hunter2@host:1", "https://host:1"),
+            ("user:hunter2@host", "host"),
+            ("http://user:hun/te@r2@host", "http://host"),
+        ] {
+            assert_eq!(without_user(address), shown);
+        }
+        let ask = |address: &str| {
+            let patience = Duration::from_secs(10);
+            let asked = Members::ask(&[address.to_owned()], "group", patience);
+            let texts = asked.map(|it| it.missing.join(", "));
+            texts.unwrap_or_else(|failure| failure.to_string())
+        };
+        // Nothing listens to the port 1, the second is no address, the third has TLS.
+        for address in [
+            "http://user:hunter2@127.0.0.1:1",
+            "http://user:hunter2@a host",
+            "https://user:hunter2@host",
+        ] {
+            let text = ask(address);
+            assert!(!text.is_empty() && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

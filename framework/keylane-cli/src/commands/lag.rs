@@ -15,6 +15,7 @@ const COLUMNS: &[&str] = &[
     "topic",
     "partition",
     "committed",
+    "of_this_log",
     "end",
     "lag",
     "settled_ahead",
@@ -53,7 +54,8 @@ fn row(place: &Place, figures: Option<&Figures>) -> Vec<Cell> {
     vec![
         Cell::text(&place.topic),
         Cell::Number(place.partition.into()),
-        place.position().map_or(Cell::Nothing, position),
+        place.committed_position().map_or(Cell::Nothing, position),
+        place.of_this_log(),
         Cell::known(place.range, |range| position(range.end)),
         Cell::known(place.lag(), Cell::count),
         match place.committed {

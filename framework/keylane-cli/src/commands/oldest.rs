@@ -16,6 +16,7 @@ use crate::output::{Cell, Table};
 const COLUMNS: &[&str] = &[
     "topic",
     "partition",
+    "of_this_log",
     "lag",
     "offset",
     "timestamp",
@@ -80,8 +81,8 @@ fn read(
 ) -> Result<BTreeMap<i32, Option<RecordHead>>, Failure> {
     let behind = places.iter().filter(|place| place.lag() > Some(0));
     let start = |place: &Place| {
-        let (position, range) = (place.position()?, place.range?);
-        Some((place.partition, position.max(range.first)))
+        let (begin, range) = (place.begin()?, place.range?);
+        Some((place.partition, begin.max(range.first)))
     };
     let from: Vec<(i32, Position)> = behind.filter_map(start).collect();
     let Some(first) = places.first().filter(|_| !from.is_empty()) else {
@@ -102,6 +103,7 @@ fn row(place: &Place, oldest: &Oldest, now: SystemTime) -> Vec<Cell> {
     let mut row = vec![
         Cell::text(&place.topic),
         Cell::Number(place.partition.into()),
+        place.of_this_log(),
         Cell::known(place.lag(), Cell::count),
     ];
     row.extend(match oldest {

@@ -1,4 +1,4 @@
-//! For spreadsheets: unknown is the word, and a value that there is not is empty.
+//! For spreadsheets: unknown is the word, and an absent value is empty.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! For programs: unknown is `null`, and a value that there is not is left out.
+//! For programs: unknown is `null`, and an absent value is omitted.
 
 use serde_json::{Map, Value};
 

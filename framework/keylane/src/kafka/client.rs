@@ -260,7 +260,7 @@ impl Client {
 
     /// The next answer to a commit, if one has come.
     pub(crate) fn commit_answer(&self) -> Option<CommitAnswer> {
-        self.commits.answer()
+        self.commits.answer(Duration::ZERO)
     }
 
     /// Commits that starts wait for are refused for some time.

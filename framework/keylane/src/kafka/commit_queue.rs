@@ -56,10 +56,10 @@ impl CommitQueue {
         code(error).map_or(Ok(()), Err)
     }
 
-    /// The next answer, if one has come.
-    pub(crate) fn answer(&self) -> Option<CommitAnswer> {
+    /// The next answer, waited for at most this long.
+    pub(crate) fn answer(&self, wait: Duration) -> Option<CommitAnswer> {
         loop {
-            let reply = self.answers.poll(Duration::ZERO)?;
+            let reply = self.answers.poll(wait)?;
             if reply.kind() == sys::RD_KAFKA_EVENT_OFFSET_COMMIT {
                 let codes = reply.error().into_iter().chain(refused(&reply));
                 return Some(CommitAnswer {

@@ -18,14 +18,15 @@ pub(crate) const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Queries the committed offsets of the partitions in `list`, again and again for up to
-/// [`COMMITTED_TIMEOUT`]: while a coordinator moves, the client gives up much earlier, on the first
+/// `patience`: while a coordinator moves, the client gives up much earlier, on the first
 /// time-out of a request. Queries once where `in_a_hurry`.
 pub(crate) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     list: impl Fn() -> TopicPartitionList,
+    patience: Duration,
     in_a_hurry: impl Fn() -> bool,
 ) -> KafkaResult<TopicPartitionList> {
-    let deadline = Instant::now() + COMMITTED_TIMEOUT;
+    let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match consumer.committed_offsets(list(), left.max(AGAIN)) {

@@ -9,7 +9,7 @@ use keylane_core::{Beginning, Reset, Resume, commit_map};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 
-use super::committed::committed;
+use super::committed::{COMMITTED_TIMEOUT, committed};
 use super::events::{CommittedPoint, NewPartition};
 use super::lists::list;
 use super::native;
@@ -108,7 +108,7 @@ impl Starts {
                     .map(|new| (new.topic.as_str(), new.partition)),
             )
         };
-        match committed(consumer, partitions, in_a_hurry) {
+        match committed(consumer, partitions, COMMITTED_TIMEOUT, in_a_hurry) {
             Ok(answer) => {
                 for element in native::committed(&answer) {
                     let known = assigned.iter_mut().find(|new| {

@@ -15,6 +15,7 @@ const COLUMNS: &[&str] = &[
     "topic",
     "partition",
     "committed",
+    "of_this_log",
     "commit_leader_epoch",
     "first",
     "end",
@@ -47,13 +48,14 @@ fn row(place: &Place) -> Vec<Cell> {
     match &place.committed {
         Some(committed) => {
             row.push(Cell::Number(committed.position.get()));
+            row.push(place.of_this_log());
             row.push(committed.leader_epoch.map_or(Cell::Nothing, epoch));
             row.extend(range);
             row.push(Cell::count(settled_records(&place.settled())));
             row.push(kind(committed));
         }
         None => {
-            row.extend([Cell::Nothing, Cell::Nothing]);
+            row.extend([Cell::Nothing, Cell::Nothing, Cell::Nothing]);
             row.extend(range);
             row.extend([Cell::Nothing, Cell::Nothing]);
         }

@@ -69,7 +69,7 @@ impl Target {
                     let to = Position::new(committed.get().saturating_add(by));
                     Ok(to.clamp(first, end))
                 }
-                None => Err("nothing is committed that could be shifted".to_owned()),
+                None => Err("nothing is committed for this log that could be shifted".to_owned()),
             },
             Self::Offset(offset) => {
                 let to = Position::new(offset);
@@ -93,7 +93,8 @@ fn millis(time: &str, now: SystemTime) -> Result<i64, Failure> {
     let since_epoch = then.and_then(|then| then.duration_since(SystemTime::UNIX_EPOCH).ok());
     let millis = since_epoch.and_then(|it| i64::try_from(it.as_millis()).ok());
     millis.ok_or_else(|| {
-        let text = "--to-time: give a time in UTC, such as 2026-11-30T14:00:00Z, or how long ago, such as 90m";
+        let text =
+            "--to-time: give a time in UTC, such as 2026-11-30T14:00:00Z, or an age, such as 90m";
         Failure::Usage(text.to_owned())
     })
 }

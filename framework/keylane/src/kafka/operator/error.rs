@@ -32,6 +32,14 @@ pub enum OperatorError {
         /// The client's or the broker's reason.
         reason: String,
     },
+    /// A change was sent, and no answer has come.
+    #[error("{doing}: no answer ({reason}), so it is unknown whether it was carried out")]
+    Unanswered {
+        /// What was sent.
+        doing: String,
+        /// The client's reason.
+        reason: String,
+    },
 }
 
 impl OperatorError {
@@ -59,6 +67,11 @@ impl OperatorError {
         };
         Self::Failed { doing, reason }
     }
+}
+
+/// Whether a code is a broker's word that nothing was done; the client's own are below zero.
+pub(super) fn is_refusal(code: Code) -> bool {
+    code as i32 > 0 && code != Code::RequestTimedOut
 }
 
 /// A coordinator's answer to a commit of one that is no member, while the group has members.

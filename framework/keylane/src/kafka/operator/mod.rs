@@ -1,8 +1,8 @@
 //! What an operator's tool queries and commits from outside a group.
 //!
 //! A part of keylane that its command line, `keylane-cli`, shares: no promise of its own. Nothing
-//! here joins a group. Every call blocks. A query ends within the patience that was given, or within
-//! 10 s for committed offsets; a commit waits for the coordinator.
+//! here joins a group. Every call blocks, and each of its requests ends within the patience that was
+//! given.
 
 mod check_up;
 mod error;
@@ -11,8 +11,9 @@ mod reading;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use keylane_core::member::CommitId;
 use keylane_core::{LeaderEpoch, LogId, LogRange, Position};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
@@ -21,6 +22,7 @@ pub use check_up::Access;
 pub use error::OperatorError;
 pub use reading::RecordHead;
 
+use super::commit_queue::CommitQueue;
 use super::committed::committed;
 use super::config::{ClientSettings, creation_error, side_client_config};
 use super::lists::list;
@@ -207,7 +209,7 @@ impl Operator {
             let asked = || list(some.iter().map(|(topic, it)| (&**topic, *it)));
             let doing = || format!("read what group {} has committed", self.group);
             // The list lives shorter than the client, which could not close otherwise.
-            let answer = committed(&self.client, asked, || false)
+            let answer = committed(&self.client, asked, self.patience, || false)
                 .map_err(|error| self.failed(doing(), &error))?;
             for it in native::committed(&answer) {
                 offsets.push(GroupOffset {
@@ -288,28 +290,34 @@ impl Operator {
     ///
     /// # Errors
     /// [`OperatorError::LiveMembers`] where the coordinator refuses for that reason; another one
-    /// where it refuses otherwise or does not answer. Some partitions may have been committed then.
+    /// where it refuses otherwise. Some partitions may have been committed then.
+    /// [`OperatorError::Unanswered`] where it is unknown what became of the commit.
     pub fn commit(&self, offsets: &[NewOffset]) -> Result<(), OperatorError> {
-        let commit = || -> KafkaResult<()> {
-            let mut list = TopicPartitionList::new();
-            for offset in offsets {
-                let mut element = list.add_partition(&offset.topic, offset.partition);
-                element.set_offset(Offset::Offset(offset.position.get()))?;
-                element.set_metadata(&offset.metadata);
-            }
-            self.client.commit(&list, CommitMode::Sync)
-        };
         let doing = || format!("commit for group {}", self.group);
-        commit().map_err(|error| match error.rdkafka_error_code() {
-            Some(code) if error::is_of_members(code) => OperatorError::LiveMembers {
+        let list = to_commit(offsets).map_err(|error| self.failed(doing(), &error))?;
+        let queue = CommitQueue::new(&self.client);
+        let sent = queue.send(&self.client, &list, CommitId::new(0));
+        sent.map_err(|code| OperatorError::refused(doing(), code))?;
+        let answer = queue.answer(self.patience);
+        let code = match answer.map(|answer| answer.result) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(refused)) => refused.0,
+            None => Code::OperationTimedOut,
+        };
+        Err(match code {
+            code if error::is_of_members(code) => OperatorError::LiveMembers {
                 group: self.group.clone(),
             },
-            Some(Code::OffsetMetadataTooLarge | Code::InvalidCommitOffsetSize) => {
+            Code::OffsetMetadataTooLarge | Code::InvalidCommitOffsetSize => {
                 let lengths = offsets.iter().map(|it| it.metadata.len());
                 let bytes = lengths.max().unwrap_or(0);
                 OperatorError::MetadataTooLarge { bytes }
             }
-            _ => self.failed(doing(), &error),
+            code if error::is_refusal(code) => OperatorError::refused(doing(), code),
+            code => OperatorError::Unanswered {
+                doing: doing(),
+                reason: code.to_string(),
+            },
         })
     }
 
@@ -338,6 +346,16 @@ impl Operator {
         let _ = self.client.poll(Duration::ZERO);
         OperatorError::of(doing.into(), error, self.client.context())
     }
+}
+
+fn to_commit(offsets: &[NewOffset]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for offset in offsets {
+        let mut element = list.add_partition(&offset.topic, offset.partition);
+        element.set_offset(Offset::Offset(offset.position.get()))?;
+        element.set_metadata(&offset.metadata);
+    }
+    Ok(list)
 }
 
 fn partitions(topic: &MetadataTopic) -> TopicPartitions {
