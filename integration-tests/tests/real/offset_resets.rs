@@ -261,3 +261,57 @@ async fn the_doctor_finds_what_is_wrong_with_a_retry_topic_and_leaves_no_group_b
         "{committed:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_of_a_topic_that_was_re_created_counts_for_nothing_and_is_replaced() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka, 1).await;
+    scene.write(numbered(0..20, 20)).await;
+    let member = scene
+        .worker(scene.subscribe(), "first", Duration::ZERO)
+        .await;
+    scene.all_committed().await;
+    member.shutdown().await.unwrap();
+    let of_the_old = scene.committed().await.remove(0).metadata;
+    kafka.delete_topic(&scene.topic).await.unwrap();
+    kafka.create_topic(&scene.topic, 1, 1, &[]).await.unwrap();
+    scene.write(numbered(100..120, 20)).await;
+    // Kafka deletes the commits of a topic with it; a member that is late writes them again.
+    kafka
+        .commit_from_outside(&scene.group, &scene.topic, 0, RECORDS, &of_the_old)
+        .await
+        .unwrap();
+    let shown = async |command: &[&str]| -> Value {
+        let named = [&*scene.group, "-t", &scene.topic, "-o", "json"];
+        let (code, output, messages) = keylane(kafka, &[command, &named].concat()).await;
+        assert_eq!(code, 0, "{messages}");
+        let rows: Value = serde_json::from_str(&output).unwrap();
+        rows[0].clone()
+    };
+    let lag = shown(&["lag"]).await;
+    let figures = |row: &Value| {
+        let names = ["committed", "of_this_log", "lag"];
+        names.map(|name| row[name].clone())
+    };
+    assert_eq!(figures(&lag), [20.into(), false.into(), 20.into()]);
+    assert_eq!(shown(&["oldest"]).await["offset"], 0);
+    assert_eq!(shown(&["offsets", "show"]).await["of_this_log"], false);
+
+    // To where the position is already, in the other log.
+    let reset = [
+        "offsets",
+        "reset",
+        &scene.group,
+        "-t",
+        &scene.topic,
+        "--to-latest",
+        "--yes",
+    ];
+    let (code, _, messages) = keylane(kafka, &reset).await;
+    assert_eq!(code, 1, "{messages}");
+    assert!(messages.contains("--skip"), "{messages}");
+    let (code, _, messages) = keylane(kafka, &[&reset[..], &["--skip"]].concat()).await;
+    assert_eq!(code, 0, "{messages}");
+    let lag = shown(&["lag"]).await;
+    assert_eq!(figures(&lag), [20.into(), true.into(), 0.into()]);
+}
