@@ -113,12 +113,7 @@ fn commit(
         let is_known = is_there || !(found.is_refused || may_arrive);
         is_known.then_some(is_there)
     };
-    let mut missing: Vec<String> = there
-        .as_ref()
-        .err()
-        .map(ToString::to_string)
-        .into_iter()
-        .collect();
+    let mut missing = Vec::from_iter(there.as_ref().err().map(ToString::to_string));
     if let Some(error) = failed {
         if changing.iter().all(|it| is_done(it) == Some(false)) {
             return Err(error.into());
