@@ -36,7 +36,7 @@ impl OtherGroups {
 }
 
 fn liveness(client: &Client, topic: &str, partitions: i32, group: &str) -> Liveness {
-    match has_commits(client, topic, partitions, group) {
+    match has_commits(client, topic, partitions, group, ANSWER_WITHIN) {
         Ok(true) => return Liveness::Alive,
         Ok(false) => {}
         // Members are proof enough; that there are none is not.
@@ -65,33 +65,37 @@ pub(super) fn has_commits(
     topic: &str,
     partitions: i32,
     group: &str,
+    patience: Duration,
 ) -> Result<bool, Code> {
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     let operation = Operation::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let ask = |options: &_, queue: &_| list_group_offsets(client, group, &list, options, queue);
-    question(client, operation, ask, has_offsets)
+    question(client, operation, patience, ask, has_offsets)
 }
 
 fn member_count(client: &Client, group: &str) -> Result<usize, Code> {
     let operation = Operation::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
     let ask = |options: &_, queue: &_| describe_group(client, group, options, queue);
-    question(client, operation, ask, members)
+    question(client, operation, ANSWER_WITHIN, ask, members)
 }
 
 fn question<T>(
     client: &Client,
     operation: Operation,
+    patience: Duration,
     ask: impl FnOnce(&AdminOptions, &ReplyQueue) -> bool,
     read: impl FnOnce(&Reply<'_>) -> Result<T, Code>,
 ) -> Result<T, Code> {
     let queue = ReplyQueue::new(client);
-    let options = AdminOptions::new(client, operation, ANSWER_WITHIN);
+    let options = AdminOptions::new(client, operation, patience);
     if !ask(&options, &queue) {
         return Err(Code::InvalidArgument);
     }
     // The client's own time-out comes first.
-    let reply = queue.poll(ANSWER_WITHIN * 2).ok_or(Code::RequestTimedOut)?;
+    let reply = queue
+        .poll(patience.saturating_mul(2))
+        .ok_or(Code::RequestTimedOut)?;
     read(&reply)
 }
 

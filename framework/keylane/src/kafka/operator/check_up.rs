@@ -111,7 +111,8 @@ impl Operator {
         if others.len() > MOST_GROUPS {
             return Ok(None);
         }
-        let reads = |group: &String| has_commits(&self.client, topic, partitions, group);
+        let reads =
+            |group: &String| has_commits(&self.client, topic, partitions, group, self.patience);
         let mut readers = Vec::new();
         for group in others {
             let is_reader = reads(&group).map_err(|code| {
