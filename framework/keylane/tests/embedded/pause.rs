@@ -112,3 +112,33 @@ async fn a_member_that_runs_knows_its_partitions() {
     assert_eq!(member.handle().pause_partition("tasks", 3), Ok(()));
     member.shutdown().await.unwrap();
 }
+
+/// Nothing of it is read, and what waits in it counts all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_paused_before_its_first_record_shows_its_lag() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 2).unwrap();
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    for partition in [0, 1, 1] {
+        let task = NewTask::new("early").partition(partition);
+        assert!(producer.enqueue(task).await.is_ok());
+    }
+    let processor = |_: Task<Bytes>| std::future::pending::<Result<(), TaskError>>();
+    let member = Subscription::builder("group", "tasks")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .start(Raw, processor)
+        .await
+        .unwrap();
+    member.handle().pause();
+    let lag = || {
+        let partitions = member.status().partitions;
+        partitions
+            .iter()
+            .map(|it| it.lag_records)
+            .collect::<Vec<_>>()
+    };
+    eventually("its lag is seen", || lag() == [Some(1), Some(2)]).await;
+    member.shutdown_within(Duration::ZERO).await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}

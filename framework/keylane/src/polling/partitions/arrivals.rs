@@ -91,8 +91,19 @@ impl Assigned {
         self.searching_since = Instant::now();
     }
 
-    /// Takes the log's range, for partitions that wait for it.
+    /// Where reading will begin, of a partition that nothing was committed of and nothing read yet.
+    pub(crate) fn unread_from(&self) -> Option<Position> {
+        let is_at_its_first = self.log.next().is_none()
+            && self.beginning.is_none()
+            && self.log.reset() == Reset::Earliest;
+        self.queried
+            .filter(|_| is_at_its_first)
+            .map(|range| range.first)
+    }
+
+    /// Takes the log's range.
     pub(crate) fn look_at_range(&mut self, range: LogRange) {
+        self.queried = Some(range);
         self.withheld.answered(range.end);
         // What is pending may still be settled; a new epoch would drop it.
         if self.pending_records() > 0 {

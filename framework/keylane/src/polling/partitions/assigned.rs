@@ -9,8 +9,8 @@ use keylane_core::member::{
     EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
 };
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, LeaderEpoch, Moment, NotDueEpisode, OwnerWatch, Position, Reset,
-    StartQuestion, StartSigns, Step, Withheld,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, LogRange, Moment, NotDueEpisode, OwnerWatch,
+    Position, Reset, StartQuestion, StartSigns, Step, Withheld,
 };
 
 use crate::kafka::{NewPartition, READ_LIMIT};
@@ -56,8 +56,8 @@ pub(crate) struct Assigned {
     /// Whether the client was ordered to pause.
     pub(crate) fetch_paused: bool,
     pub(crate) commits: EpochCommits,
-    /// End offset from the side client while the partition is paused.
-    pub(crate) end_offset: Option<i64>,
+    /// The log's range from the side client, which is queried while the partition is paused.
+    pub(crate) queried: Option<LogRange>,
     first_batch_at: Option<Instant>,
     /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
     pub(crate) stale_end: Option<i64>,
@@ -107,7 +107,7 @@ impl Assigned {
             pauses: 0,
             fetch_paused: false,
             commits,
-            end_offset: None,
+            queried: None,
             first_batch_at: None,
             stale_end: None,
             sent_log_end: false,
@@ -257,7 +257,7 @@ impl Assigned {
             is_paused: self.fetch_paused,
             end: cached.map(Position::new),
             end_before: self.stale_end.map(Position::new),
-            asked_end: self.end_offset.map(Position::new),
+            asked_end: self.queried.map(|range| range.end),
         };
         if self.start_question.look(&signs, self.now()) {
             tracing::warn!(
@@ -273,7 +273,7 @@ impl Assigned {
     /// earlier assignment until its first fetch, and records above it would pass for having come
     /// after the last crash.
     pub(crate) fn knows_log_end(&self, cached: Option<i64>) -> bool {
-        self.log.next().is_some() || self.end_offset.is_some() || cached != self.stale_end
+        self.log.next().is_some() || self.queried.is_some() || cached != self.stale_end
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -182,7 +182,7 @@ impl Assignment {
         if let Some(new) = self.find(&topic, partition) {
             new.fetch_paused = old.fetch_paused;
             new.log.continue_from(&mut old.log);
-            new.end_offset = old.end_offset;
+            new.queried = old.queried;
             new.searching_since = old.searching_since;
         }
     }

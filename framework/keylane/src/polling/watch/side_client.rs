@@ -107,7 +107,6 @@ impl SideClient {
         }
         for ((topic, partition), range) in ends {
             if let Some(assigned) = member.assignment.find(&topic, partition) {
-                assigned.end_offset = Some(range.end.get());
                 assigned.look_at_range(range);
             }
         }

@@ -44,7 +44,7 @@ pub(crate) fn publish(member: &mut Member) {
 /// The client's figure is frozen while a partition is paused; the side client's is then the
 /// newer one.
 fn known_end(assigned: &Assigned, cached: Option<i64>) -> Option<i64> {
-    cached.max(assigned.end_offset)
+    cached.max(assigned.queried.map(|range| range.end.get()))
 }
 
 /// The client has the end of the log from its last fetch, and none where that was refused. It
@@ -84,7 +84,8 @@ fn status(
     let mut snapshot = figures.snapshot;
     snapshot.pending = pending;
     let blocked_for = add_blocked(assigned, &mut snapshot, watchdog);
-    let lag_records = lag_records(known_end(assigned, cached), snapshot.watermark);
+    let settled = snapshot.watermark.or_else(|| assigned.unread_from());
+    let lag_records = lag_records(known_end(assigned, cached), settled);
     // Of a partition that was assigned a moment ago it is not known.
     let all_settled = pending == 0 && !assigned.fetch_paused && assigned.knows_log_end(cached);
     let behind = look_for_withheld(assigned, all_settled, cached);
