@@ -286,7 +286,7 @@ mod tests {
         let written = producer.enqueue_all(tasks).await;
         assert!(written.iter().all(Result::is_ok));
 
-        let config = reader_config(&broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
+        let config = reader_config(broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
         // It ends behind the topic's end: the reader waits there.
         let range = ReadRange {
             partition: 0,
