@@ -20,6 +20,12 @@
 //! has the same turns, so a later run goes on from there. Made of other letters, it does not: that
 //! is [`PlanError::Changed`], by a digest over all of them.
 //!
+//! It is refused also where only letters are gone that were copied before. Such a letter may have
+//! been copied in the turn of an earlier place, which is still there: compaction removes any place,
+//! and a key may lie in two partitions. With the letter left out, that turn would pass to another
+//! letter, and count as done although this one was never copied. To go on safely, the task would have
+//! to store its letters, and not only a digest of them.
+//!
 //! A copy counts as *in flight* from its start until its turn is committed, not only until it is
 //! acknowledged. So after a crash at most the window is copied a second time.
 //!

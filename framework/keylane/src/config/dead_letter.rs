@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 ///
 /// [`ForeignRetries`]: crate::config::ForeignRetries
 /// [`LegacyTasks`]: crate::config::LegacyTasks
+/// [`redrive`]: crate::redrive
 ///
 /// # Examples
 /// ```

@@ -16,7 +16,9 @@ pub(super) struct HeaderNames {
     pub(super) class: &'static str,
     pub(super) error: &'static str,
     /// What the names of all its headers begin with, those that are not read included.
-    pub(super) own: &'static [&'static str],
+    pub(super) own_prefixes: &'static [&'static str],
+    /// Its headers, those that are not read included, where they have no prefix of their own.
+    pub(super) own_names: &'static [&'static str],
     /// Numbers are Java's `ByteBuffer`, big-endian; else decimal text.
     pub(super) big_endian: bool,
 }
@@ -32,7 +34,8 @@ const NONE: HeaderNames = HeaderNames {
     reason: "",
     class: "",
     error: "",
-    own: &[],
+    own_prefixes: &[],
+    own_names: &[],
     big_endian: false,
 };
 
@@ -44,7 +47,7 @@ pub(super) const KIP_1191: HeaderNames = HeaderNames {
     group: "group",
     attempts: "delivery.count",
     error: "message",
-    own: &["__dlq.errors."],
+    own_prefixes: &["__dlq.errors."],
     ..NONE
 };
 
@@ -58,12 +61,7 @@ pub(super) const SPRING: HeaderNames = HeaderNames {
     group: "original-consumer-group",
     class: "exception-fqcn",
     error: "exception-message",
-    own: &[
-        "kafka_dlt-",
-        "kafka_original-",
-        "kafka_exception-",
-        "retry_topic-",
-    ],
+    own_prefixes: &["kafka_dlt-", "kafka_original-", "kafka_exception-"],
     big_endian: true,
     ..NONE
 };
@@ -83,7 +81,7 @@ pub(super) const CONNECT: HeaderNames = HeaderNames {
     reason: "stage",
     class: "exception.class.name",
     error: "exception.message",
-    own: &["__connect.errors."],
+    own_prefixes: &["__connect.errors."],
     ..NONE
 };
 
@@ -94,7 +92,7 @@ pub(super) const SMALLRYE: HeaderNames = HeaderNames {
     offset: "offset",
     class: "exception-class-name",
     error: "reason",
-    own: &["dead-letter-"],
+    own_prefixes: &["dead-letter-"],
     ..NONE
 };
 
@@ -106,7 +104,7 @@ pub(super) const KARAFKA: HeaderNames = HeaderNames {
     group: "consumer_group",
     attempts: "attempts",
     // Not all that begins with `source_`: a record may have such headers of its own.
-    own: &[
+    own_names: &[
         "source_topic",
         "source_partition",
         "source_offset",

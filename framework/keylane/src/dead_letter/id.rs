@@ -18,7 +18,9 @@ use crate::record::{Origin, time_of};
 /// processed twice. A reader of these topics recognises the second copy by this id, for example as
 /// a unique key of a table. The header `keylane-epoch` names the assignment that wrote a copy.
 ///
-/// An operator who resets the group to process records again gets failures of the same ids.
+/// A dead letter that was written back and fails again has another id: it has the header
+/// `keylane-redrive-id`. It has the same id only where one redrive writes one letter back twice, as
+/// after a crash, or where an operator resets the group to process records again.
 ///
 /// # Examples
 /// ```
@@ -55,6 +57,9 @@ pub struct FailedRecordId {
     /// another program that requeued the record since keylane did are counted too, where it writes
     /// them to `dt_meta`. Spring does not, and neither does Decaton for a task in the old wrapper.
     pub round: Option<u32>,
+    /// Which act wrote the record back from a dead letter last, as `keylane-redrive-id` has it;
+    /// `None` where none did.
+    pub redrive_id: Option<String>,
 }
 
 impl FailedRecordId {
@@ -66,6 +71,7 @@ impl FailedRecordId {
             origin: origin(headers)?,
             origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP).and_then(time_of),
             round: round(headers),
+            redrive_id: headers.last_str(names::REDRIVE_ID).map(str::to_owned),
         })
     }
 }
@@ -76,7 +82,7 @@ fn round(headers: &Headers) -> Option<u32> {
     Some(read_retry_state(headers, last_metadata(headers).as_ref(), None).round)
 }
 
-/// The form for logs, without the timestamp.
+/// The form for logs, without the timestamp and the redrive.
 impl fmt::Display for FailedRecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Origin {

@@ -117,14 +117,19 @@ impl Letter {
 }
 
 /// The headers that the record had before it was given up: without those of the program that wrote
-/// the letter, and without those of earlier redrives.
+/// the letter, of earlier redrives, and of Spring's retries, which begin again with the copy.
 pub(crate) fn headers_before(headers: &Headers, written_by: WrittenBy) -> Headers {
     let own = OTHERS.iter().find(|(program, _)| *program == written_by);
-    let own = own.map_or(&[][..], |(_, names)| names.own);
+    let is_own = |name: &str| {
+        own.is_some_and(|(_, own)| {
+            let has_prefix = own.own_prefixes.iter().any(|own| name.starts_with(own));
+            has_prefix || own.own_names.contains(&name)
+        })
+    };
     let mut before = without_ours(headers);
     before.retain(|name| {
         let is_of_redrive = name == names::REDRIVE_COUNT || name == names::REDRIVE_ID;
-        !is_of_redrive && !own.iter().any(|own| name.starts_with(own))
+        !is_of_redrive && !name.starts_with(names::SPRING_RETRIES) && !is_own(name)
     });
     before
 }

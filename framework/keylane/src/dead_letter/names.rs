@@ -29,7 +29,8 @@ pub(crate) const EDITED_FROM: &str = "keylane-edited-from";
 /// Decaton's header; not ours to remove unless we wrote it.
 pub(super) use crate::record::TASK_METADATA as DECATON_METADATA;
 
-/// Spring Kafka's headers; never ours to remove.
+/// Spring Kafka's headers. Retries and dead letters keep them, and the copy of a dead letter does not.
+pub(super) const SPRING_RETRIES: &str = "retry_topic-";
 pub(super) const SPRING_NEXT_ATTEMPT: &str = "retry_topic-attempts";
 pub(super) const SPRING_DUE: &str = "retry_topic-backoff-timestamp";
 

@@ -20,7 +20,7 @@ use super::fetcher_wakeup::FetcherWakeup;
 use super::lists::{list, list_with_points};
 use super::message::NativeMessage;
 use super::native::{self, CachedRange};
-use super::read::{Failure, Read};
+use super::read::{Failure, READ_LIMIT, Read};
 use super::reader::Reader;
 use super::refusal::CommitRefused;
 use super::topic_ids::{Answer, Inquiry};
@@ -100,7 +100,7 @@ impl Client {
         let reader = match reading {
             Reading::Batched => {
                 let forwarding = consumer.context().forwarding().clone();
-                Reader::Batched(FetchQueue::new(&mut consumer, forwarding))
+                Reader::Batched(FetchQueue::new(&mut consumer, forwarding, READ_LIMIT))
             }
             Reading::Polled => Reader::Polled,
         };

@@ -10,7 +10,8 @@
 //!   ([`Forwarding::forward`], in the rebalance callback). One that is not delivers nothing, on
 //!   either queue, without a word.
 //! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at
-//!   start-up. Other errors of a partition do the same to it, and are put right by a seek
+//!   start-up. Only the reader of dead letters has it: it commits nothing and goes on with no
+//!   partition that it has paused. Other errors of a partition do the same to it, and are put right by a seek
 //!   ([`FailedFetch`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs.
 //!   Messages never leave [`FetchQueue::read`], not even by a panic, and [`Client`](super::Client)
@@ -35,7 +36,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::message::NativeMessage;
-use super::read::{FailedFetch, READ_LIMIT, Read};
+use super::read::{FailedFetch, Read};
 use crate::support::lock::lock;
 
 /// How often the consumer queue is served without an event.
@@ -48,6 +49,8 @@ pub(crate) struct FetchQueue {
     queue: Queue,
     forwarding: Arc<Forwarding>,
     messages: Vec<Owned>,
+    /// The most messages that one read takes.
+    limit: usize,
     served_at: Instant,
 }
 
@@ -85,6 +88,7 @@ impl FetchQueue {
     pub(crate) fn new<C: ConsumerContext>(
         consumer: &mut BaseConsumer<C>,
         forwarding: Arc<Forwarding>,
+        limit: usize,
     ) -> Self {
         // SAFETY: the client is live.
         let queue = Queue(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) });
@@ -94,7 +98,8 @@ impl FetchQueue {
         Self {
             queue,
             forwarding,
-            messages: Vec::with_capacity(READ_LIMIT),
+            messages: Vec::with_capacity(limit),
+            limit,
             served_at: Instant::now(),
         }
     }
@@ -147,7 +152,7 @@ impl FetchQueue {
 
     /// Takes out what is there, without waiting.
     fn take_batch(&mut self, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
-        let room = READ_LIMIT - read.taken.min(READ_LIMIT);
+        let room = self.limit - read.taken.min(self.limit);
         // `Owned` is its pointer, and nothing else.
         let messages = self.messages.as_mut_ptr().cast();
         // SAFETY: the queue is live, and the buffer has place for `room` pointers.

@@ -1,12 +1,16 @@
 //! Reads the records of a topic from their beginning to its end, without a group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
+use super::fetch_queue::{FetchQueue, Forwarding};
 use super::message::NativeMessage;
 use super::topics::{Cluster, LastError, Lookup, NamedTopic, TopicError, TopicRole};
 use crate::kafka::config::{ClientSettings, creation_error};
@@ -35,12 +39,44 @@ pub(crate) enum Polled {
 
 /// Its calls block.
 pub(crate) struct TopicReader {
-    client: BaseConsumer<LastError>,
+    // Dropped before the client. rdkafka's own does not say at which offset a partition ended.
+    queue: FetchQueue,
+    client: BaseConsumer<ReaderContext>,
     topic: String,
     /// The ends of partitions that are not read to them.
     left: BTreeMap<i32, i64>,
+    /// Read and not yet taken: one, as long as the client delivers to our queue alone.
+    ahead: VecDeque<(i32, Record)>,
+    /// The last partition whose end was before that of its range.
+    ended_early: Option<String>,
     arena: Arena,
 }
+
+#[derive(Debug, Default)]
+struct ReaderContext {
+    last_error: LastError,
+    /// The offsets that are fetched next, over all partitions.
+    positions: AtomicI64,
+}
+
+impl ClientContext for ReaderContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.last_error.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.last_error.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let topics = statistics.topics.values();
+        let next = topics.flat_map(|it| it.partitions.values().map(|it| it.next_offset.max(0)));
+        let positions = next.fold(0_i64, i64::saturating_add);
+        self.positions.store(positions, Ordering::Relaxed);
+    }
+}
+
+impl ConsumerContext for ReaderContext {}
 
 /// The ranges of all partitions as they are now. With `read_committed`, the default, they end
 /// before the first open transaction.
@@ -83,9 +119,11 @@ impl TopicReader {
         topic: &str,
         ranges: &[ReadRange],
     ) -> Result<Self, String> {
-        let client: BaseConsumer<LastError> = config
-            .create_with_context(LastError::default())
+        let mut client: BaseConsumer<ReaderContext> = config
+            .create_with_context(ReaderContext::default())
             .map_err(|error| creation_error(error).to_string())?;
+        let forwarding = Arc::<Forwarding>::default();
+        let queue = FetchQueue::new(&mut client, forwarding.clone(), 1);
         let mut list = TopicPartitionList::new();
         let mut left = BTreeMap::new();
         for range in ranges.iter().filter(|range| range.first < range.end) {
@@ -93,45 +131,85 @@ impl TopicReader {
             list.add_partition_offset(topic, range.partition, from)
                 .map_err(|error| error.to_string())?;
             left.insert(range.partition, range.end);
+            forwarding.forward(&client, topic, range.partition);
         }
         client.assign(&list).map_err(|error| error.to_string())?;
         Ok(Self {
+            queue,
             client,
             topic: topic.to_owned(),
             left,
+            ahead: VecDeque::new(),
+            ended_early: None,
             arena: Arena::default(),
         })
     }
 
     /// The next record of the ranges. What is gone by now is passed over.
     pub(crate) fn poll(&mut self, timeout: Duration) -> Result<Polled, String> {
+        if let Some((partition, record)) = self.ahead.pop_front() {
+            return Ok(Polled::Record { partition, record });
+        }
         if self.left.is_empty() {
             return Ok(Polled::End);
         }
-        match self.client.poll(timeout) {
-            None => {}
-            Some(Ok(message)) => {
-                let message = NativeMessage::from(&message);
+        let Self {
+            client,
+            queue,
+            left,
+            ahead,
+            arena,
+            ..
+        } = self;
+        // Up to where the partitions are read.
+        let mut reached = Vec::new();
+        let read = queue.read(
+            client,
+            || false,
+            timeout,
+            |message| {
                 let (partition, offset) = (message.partition(), message.offset());
-                let Some(end) = self.left.get(&partition).copied() else {
-                    return Ok(Polled::Nothing);
-                };
-                let record = (offset < end).then(|| record(&message, &mut self.arena));
-                if offset + 1 >= end {
-                    self.leave(partition);
+                reached.push((partition, offset.saturating_add(1)));
+                if left.get(&partition).is_some_and(|end| offset < *end) {
+                    ahead.push_back((partition, record(message, arena)));
                 }
-                if let Some(record) = record {
-                    return Ok(Polled::Record { partition, record });
-                }
+            },
+        );
+        let failed = read.failed_fetches.iter();
+        reached.extend(failed.map(|failed| (failed.partition, failed.offset)));
+        let is_end = |error: &KafkaError| error.rdkafka_error_code() == Some(Code::PartitionEOF);
+        let is_end_of_partition = read.error.as_ref().is_some_and(is_end);
+        for (partition, position) in reached {
+            let Some(end) = self.left.get(&partition).copied() else {
+                continue;
+            };
+            if position >= end {
+                self.leave(partition);
             }
-            // Behind the end of the range, which was taken before.
-            Some(Err(KafkaError::PartitionEOF(partition))) => self.leave(partition),
-            Some(Err(error)) if is_lasting(&error) => return Err(error.to_string()),
-            Some(Err(error)) => {
+            // Otherwise it is the end of a replica that has not got so far: it goes on.
+            self.ended_early = (position < end && is_end_of_partition).then(|| {
+                format!(
+                    "for its broker partition {partition} ends at offset {position}, before {end}"
+                )
+            });
+        }
+        match read.error {
+            Some(error) if is_lasting(&error) => return Err(error.to_string()),
+            Some(error) if !is_end_of_partition => {
                 tracing::debug!(topic = %self.topic, %error, "dead letters cannot be read just now");
             }
+            _ => {}
         }
-        Ok(Polled::Nothing)
+        Ok(match self.ahead.pop_front() {
+            Some((partition, record)) => Polled::Record { partition, record },
+            None => Polled::Nothing,
+        })
+    }
+
+    /// Grows while the client reads on, also where it passes over records: those of transactions
+    /// that were aborted, and markers. The client reports it about once a second.
+    pub(crate) fn progress(&self) -> i64 {
+        self.client.context().positions.load(Ordering::Relaxed)
     }
 
     /// How many partitions are not read to the end of their range.
@@ -141,7 +219,8 @@ impl TopicReader {
 
     /// Why there is nothing to read, where the client says it.
     pub(crate) fn last_error(&self) -> Option<String> {
-        self.client.context().text()
+        let ended_early = self.ended_early.clone();
+        ended_early.or_else(|| self.client.context().last_error.text())
     }
 
     fn leave(&mut self, partition: i32) {
@@ -180,5 +259,51 @@ fn is_lasting(error: &KafkaError) -> bool {
                 | Code::AutoOffsetReset
         ),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    use super::*;
+    use crate::kafka::config::reader_config;
+    use crate::{NewTask, TaskProducer};
+
+    /// What aborted transactions leave behind moves a reader on without a record, and is shown by
+    /// this alone.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_shows_how_far_its_client_has_read() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        broker.create_topic("dead", 1).unwrap();
+        let producer = TaskProducer::builder("dead")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .application_id("test")
+            .start()
+            .await
+            .unwrap();
+        let tasks: Vec<_> = (0..5).map(|at| NewTask::new(at.to_string())).collect();
+        let written = producer.enqueue_all(tasks).await;
+        assert!(written.iter().all(Result::is_ok));
+
+        let config = reader_config(broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
+        // It ends behind the topic's end: the reader waits there.
+        let range = ReadRange {
+            partition: 0,
+            first: 0,
+            end: 6,
+        };
+        let mut reader = TopicReader::open(&config, "dead", &[range]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut records = 0;
+        while reader.progress() < 5 || records < 5 || reader.last_error().is_none() {
+            assert!(Instant::now() < deadline, "it shows {}", reader.progress());
+            let polled = reader.poll(Duration::from_millis(50)).unwrap();
+            records += u32::from(matches!(polled, Polled::Record { .. }));
+        }
+        let reason = reader.last_error().unwrap();
+        assert!(reason.contains("ends at offset 5, before 6"), "{reason}");
+        assert_eq!((records, reader.left()), (5, 1));
+        producer.close(Duration::from_secs(60)).await.unwrap();
     }
 }

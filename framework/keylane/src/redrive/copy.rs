@@ -119,7 +119,8 @@ impl Redrive {
     }
 
     /// How many times the same record may be written back; a letter of a record that was is refused
-    /// ([`RedriveError::TooOften`]). Default: 3.
+    /// ([`RedriveError::TooOften`]). Default: 3. `u32::MAX` is no limit: a letter whose count cannot be
+    /// read ([`RedriveError::UnreadableCount`]) is written back too.
     #[must_use]
     pub fn max_count(mut self, count: u32) -> Self {
         self.max_count = count;
@@ -142,13 +143,7 @@ impl Redrive {
     pub fn copy(&self, stored: &StoredLetter) -> Result<NewTask, RedriveError> {
         let letter = stored.letter();
         let place = || place_of(stored.topic(), stored.partition(), stored.offset());
-        if letter.redrive_count >= self.max_count {
-            return Err(RedriveError::TooOften {
-                place: place(),
-                count: letter.redrive_count,
-                max_count: self.max_count,
-            });
-        }
+        self.check_count(letter.redrive_count, place)?;
         let record = stored.record();
         let is_empty = record.key().is_none() && record.value().is_none();
         if letter.written_by == WrittenBy::ShareGroup && is_empty {
@@ -170,6 +165,9 @@ impl Redrive {
         let mut headers = headers_before(stored.headers(), letter.written_by);
         let metadata = last_metadata(&headers);
         headers.remove(TASK_METADATA);
+        if headers.iter().any(|(name, _)| name.is_empty()) {
+            return Err(RedriveError::HeaderName { place: place() });
+        }
         // In an origin topic they would say nothing: the record is a new one there.
         if let Some(group) = group {
             push_origin_of(&mut headers, letter, group);
@@ -182,6 +180,22 @@ impl Redrive {
             copy = copy.partition(map_partition(origin.partition, partitions));
         }
         Ok(copy)
+    }
+
+    fn check_count(&self, count: u32, place: impl Fn() -> String) -> Result<(), RedriveError> {
+        let max_count = self.max_count;
+        if max_count == u32::MAX || count < max_count {
+            return Ok(());
+        }
+        let place = place();
+        Err(match count {
+            u32::MAX => RedriveError::UnreadableCount { place },
+            _ => RedriveError::TooOften {
+                place,
+                count,
+                max_count,
+            },
+        })
     }
 
     /// Which act of this redrive writes this letter back, in the header `keylane-redrive-id`.

@@ -50,6 +50,25 @@ pub enum RedriveError {
         /// How many times are allowed.
         max_count: u32,
     },
+    /// How many times the record was written back cannot be read.
+    #[error(
+        "the dead letter at {place} has a header `keylane-redrive-count` that cannot be read, or is the highest \
+         number: it counts as written back too many times; find out which program wrote the header, or allow it by \
+         `Redrive::max_count(u32::MAX)`, which is no limit"
+    )]
+    UnreadableCount {
+        /// Where it lies.
+        place: String,
+    },
+    /// A header of the record has an empty name, which keylane's producer does not write.
+    #[error(
+        "the record of the dead letter at {place} has a header with an empty name, or one that begins with NUL: no \
+         copy can have it; write the record back by a program of your own, without that header"
+    )]
+    HeaderName {
+        /// Where it lies.
+        place: String,
+    },
     /// The task's name cannot be used.
     #[error("the name of a redrive has 1 to 100 letters, digits, dots, hyphens and underscores")]
     Name,

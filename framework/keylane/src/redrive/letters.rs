@@ -26,8 +26,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// transaction are not read.
 ///
 /// # Memory
-/// 64 letters, and 16 MiB that the client has fetched ahead (`queued.max.messages.kbytes`). Nothing
-/// more is read until they are taken.
+/// 64 letters, and what the client has fetched ahead: it fetches no more above 16 MiB
+/// (`queued.max.messages.kbytes`). That is no hard bound: an answer that is on its way comes on top, of
+/// each broker (`fetch.max.bytes`, and a single larger batch). Nothing more is read until they are
+/// taken.
 ///
 /// # Examples
 /// How often which error:
@@ -180,7 +182,10 @@ impl LettersBuilder {
         self
     }
 
-    /// How long to wait for the brokers, at the start and between two letters. Default: 60 s.
+    /// How long to wait for the brokers, at the start and while nothing is read. Default: 60 s.
+    ///
+    /// Records that are passed over, as those of transactions that were aborted, count as read. That is
+    /// noticed once a second (`statistics.interval.ms`), so use no less than a few seconds.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -261,13 +266,16 @@ struct Sorter {
 
 impl Sorter {
     fn read(&self, mut reader: TopicReader) -> Result<(), LettersError> {
-        let mut last = Instant::now();
+        let mut waiting = Waiting::since(Instant::now());
         while !self.sender.is_closed() {
             let polled = reader.poll(POLL.min(self.patience));
             match polled.map_err(|reason| unreadable(&self.topic, reason))? {
                 Polled::End => return Ok(()),
-                Polled::Nothing if last.elapsed() < self.patience => {}
                 Polled::Nothing => {
+                    let waited = waiting.at(Instant::now(), reader.progress());
+                    if waited < self.patience {
+                        continue;
+                    }
                     let reason = reader.last_error();
                     return Err(LettersError::Stalled {
                         topic: self.topic.to_string(),
@@ -280,13 +288,13 @@ impl Sorter {
                     let letter = StoredLetter::new(self.topic.clone(), partition, record);
                     let Some(letter) = letter else {
                         self.not_letters.fetch_add(1, Ordering::Relaxed);
-                        last = Instant::now();
+                        waiting.since = Instant::now();
                         continue;
                     };
                     if self.sender.blocking_send(Ok(letter)).is_err() {
                         return Ok(());
                     }
-                    last = Instant::now();
+                    waiting.since = Instant::now();
                 }
             }
         }
@@ -294,9 +302,48 @@ impl Sorter {
     }
 }
 
+/// Since when the client has read no further.
+struct Waiting {
+    since: Instant,
+    progress: i64,
+}
+
+impl Waiting {
+    fn since(since: Instant) -> Self {
+        Self { since, progress: 0 }
+    }
+
+    /// How long by now, with this [`TopicReader::progress`].
+    fn at(&mut self, now: Instant, progress: i64) -> Duration {
+        if progress != self.progress {
+            *self = Self {
+                since: now,
+                progress,
+            };
+        }
+        now.saturating_duration_since(self.since)
+    }
+}
+
 fn unreadable(topic: &str, reason: impl ToString) -> LettersError {
     LettersError::Unreadable {
         topic: topic.to_owned(),
         reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_without_records_does_not_end_patience_while_the_client_reads_on() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut waiting = Waiting::since(start);
+        assert_eq!(waiting.at(after(5), 0), Duration::from_secs(5));
+        assert_eq!(waiting.at(after(50), 7), Duration::ZERO);
+        assert_eq!(waiting.at(after(100), 8), Duration::ZERO);
+        assert_eq!(waiting.at(after(130), 8), Duration::from_secs(30));
     }
 }

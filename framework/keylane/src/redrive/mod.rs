@@ -5,8 +5,11 @@
 //!
 //! /// The processor of a subscription to the dead-letter topic.
 //! async fn write_back(task: Task<bytes::Bytes>, producer: &TaskProducer) -> Result<(), TaskError> {
-//!     let copy = NewTask::from_dead_letter(&task).map_err(TaskError::fatal)?;
-//!     producer.enqueue(copy).await?;
+//!     match NewTask::from_dead_letter(&task) {
+//!         Ok(copy) => drop(producer.enqueue(copy).await?),
+//!         // An error would hold up the letters behind it. The letter stays where it is.
+//!         Err(refused) => eprintln!("not written back: {refused}"),
+//!     }
 //!     Ok(())
 //! }
 //! # let _ = write_back;
@@ -25,8 +28,12 @@
 //! let mut letters = Letters::of("parking-events-dlq").bootstrap_servers("localhost:9092").read().await?;
 //! while let Some(letter) = letters.next().await {
 //!     let letter = letter?;
-//!     if filter.matches(&letter) {
-//!         producer.enqueue(redrive.copy(&letter)?).await?;
+//!     if !filter.matches(&letter) {
+//!         continue;
+//!     }
+//!     match redrive.copy(&letter) {
+//!         Ok(copy) => drop(producer.enqueue(copy).await?),
+//!         Err(refused) => eprintln!("not written back: {refused}"),
 //!     }
 //! }
 //! # Ok(()) }
@@ -34,10 +41,12 @@
 //!
 //! # What a copy has
 //! Key, value and headers are those of the record before it was given up. Rounds, attempts, the
-//! first failure and Decaton's retry count begin again. A copy to a retry topic names the group that
+//! first failure and Decaton's retry count begin again, and so do Spring's retries: no header
+//! `retry_topic-*` is copied. A copy to a retry topic names the group that
 //! it is for, and the record's origin. `keylane-redrive-count` is one more than the letter's, and
 //! `keylane-redrive-id` names the letter: `<task>/<topic>/<partition>/<offset>`. Retries and dead
 //! letters keep both, so that a record that fails again and again is refused after its third redrive.
+//! A record that has a header with an empty name cannot be copied ([`RedriveError::HeaderName`]).
 //!
 //! # Delivery
 //! At least once: a letter that is read again is copied again, and both copies have one

@@ -8,7 +8,7 @@ use super::common::{PATIENCE, eventually};
 use bytes::Bytes;
 use keylane::config::{Backoff, Exhausted, FailureReason};
 use keylane::dead_letter::Letter;
-use keylane::redrive::{Letters, LettersError, RedriveError};
+use keylane::redrive::{LetterRange, Letters, LettersError, RedriveError};
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -186,4 +186,59 @@ async fn letters_end_at_once_where_there_are_none_and_a_wrong_setting_is_an_erro
     assert!(letters.next().await.is_none());
     let error = read.kafka("group.id", "x").read().await.unwrap_err();
     assert!(matches!(error, LettersError::Kafka(_)), "{error}");
+}
+
+/// As a follower that lags behind the leader of which the end was asked, or a leader that came after
+/// it. The embedded follower reports its own end once, and then goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_replica_that_lags_is_not_the_end_of_the_letters() {
+    let options = EmbeddedBrokerOptions::default().brokers(2);
+    let broker = EmbeddedBroker::start(options).unwrap();
+    broker.create_topic("dead", 1).unwrap();
+    let cluster = broker.cluster();
+    cluster.partition_leader("dead", 0, Some(1)).unwrap();
+    let producer = super::common::producer(broker.bootstrap_servers(), "dead").await;
+    let letter = |number: i32| {
+        NewTask::new(number.to_string())
+            .header("keylane-group", "notifier")
+            .header("keylane-reason", "fatal")
+    };
+    // It is asked for whole batches.
+    for numbers in [0..4, 4..10] {
+        let written = producer.enqueue_all(numbers.map(letter).collect::<Vec<_>>());
+        assert!(written.await.iter().all(Result::is_ok));
+    }
+    cluster.partition_follower("dead", 0, 2).unwrap();
+    cluster
+        .follower_watermarks("dead", 0, None, Some(4))
+        .unwrap();
+
+    let read = |end, patience| {
+        Letters::of("dead")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka("isolation.level", "read_uncommitted")
+            .ranges([LetterRange::new(0, 0, end)])
+            .patience(patience)
+            .read()
+    };
+    let mut letters = read(10, PATIENCE).await.unwrap();
+    for offset in 0..10 {
+        let letter = letters.next().await.expect("all ten").unwrap();
+        assert_eq!(letter.offset(), offset);
+    }
+    assert!(letters.next().await.is_none());
+
+    let mut letters = read(12, Duration::from_secs(3)).await.unwrap();
+    let mut last = None;
+    while let Some(letter) = letters.next().await {
+        last = Some(letter);
+    }
+    let Some(Err(error)) = last else {
+        panic!("two letters are missing without an error: {last:?}");
+    };
+    assert!(
+        matches!(error, LettersError::Stalled { partitions: 1, .. }),
+        "{error}"
+    );
+    producer.close(PATIENCE).await.unwrap();
 }

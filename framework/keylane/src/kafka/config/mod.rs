@@ -194,6 +194,9 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
 
 /// What a reader without a limit of its own fetches ahead.
 const READER_KILOBYTES: &str = "16384";
+/// The statistics show that a reader's client goes on where it passes over records. librdkafka
+/// updates what is in them once a second.
+const READER_STATISTICS_MILLIS: &str = "1000";
 
 /// Some hundred records of usual size: a busy topic has them at once, and is not held back.
 const ENOUGH_BYTES: usize = 100_000;
@@ -318,8 +321,14 @@ pub(crate) fn reader_config(
     config
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", "true");
-    if config.get("queued.max.messages.kbytes").is_none() {
-        config.set("queued.max.messages.kbytes", READER_KILOBYTES);
+    let defaults = [
+        ("queued.max.messages.kbytes", READER_KILOBYTES),
+        ("statistics.interval.ms", READER_STATISTICS_MILLIS),
+    ];
+    for (key, default) in defaults {
+        if config.get(key).is_none() {
+            config.set(key, default);
+        }
     }
     Ok(config)
 }

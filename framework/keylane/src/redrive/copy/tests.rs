@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dead_letter::{
-    ErrorText, FailureHistory, Round, Writer, dead_letter_headers, retry_headers,
+    ErrorText, FailedRecordId, FailureHistory, Round, Writer, dead_letter_headers, retry_headers,
 };
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::{TaskFormat, TaskSource};
@@ -144,12 +144,7 @@ fn the_target_is_the_groups_own_unless_it_is_named() {
 
 #[test]
 fn a_record_is_refused_after_its_third_redrive() {
-    for (count, is_refused) in [
-        ("2", false),
-        ("3", true),
-        ("4294967295", true),
-        ("what", true),
-    ] {
+    for (count, is_refused) in [("2", false), ("3", true), ("4294967294", true)] {
         let mut headers = dead(&Headers::new(), Some("parking-retry"));
         headers.push("keylane-redrive-count", count);
         let letter = stored(headers);
@@ -161,10 +156,80 @@ fn a_record_is_refused_after_its_third_redrive() {
     }
 }
 
+/// Both are a guard that is shut. What names the fix has to open it.
+#[test]
+fn a_count_that_cannot_be_read_is_refused_unless_there_is_no_limit() {
+    for count in ["what", "-1", "4294967295"] {
+        let mut headers = dead(&Headers::new(), Some("parking-retry"));
+        headers.push("keylane-redrive-count", count);
+        let letter = stored(headers);
+        let redrive = |max_count| Redrive::default().max_count(max_count).copy(&letter);
+        let error = redrive(u32::MAX - 1).unwrap_err();
+        let is_told_apart = matches!(error, RedriveError::UnreadableCount { .. });
+        assert!(is_told_apart && error.to_string().contains("dead-1@17"));
+        let record = written(redrive(u32::MAX).unwrap(), TaskFormat::Header);
+        let next = record.headers.last_str("keylane-redrive-count");
+        assert_eq!(next, Some("4294967295"), "the guard stays shut");
+    }
+}
+
+#[test]
+fn a_header_without_a_name_is_refused_by_a_text_that_names_it() {
+    let original: Headers = [("", "legal in Kafka")].into_iter().collect();
+    let letter = stored(dead(&original, Some("parking-retry")));
+    let error = Redrive::default().copy(&letter).unwrap_err();
+    assert!(matches!(error, RedriveError::HeaderName { .. }));
+    let text = error.to_string();
+    assert!(
+        text.contains("dead-1@17 has a header with an empty name"),
+        "{text}"
+    );
+}
+
+/// Spring's due time would delay the copy, and its attempts would count.
+#[test]
+fn a_record_that_came_through_springs_retries_begins_again() {
+    let original: Headers = [
+        ("retry_topic-attempts", &[0, 0, 0, 4][..]),
+        ("retry_topic-backoff-timestamp", &[0x7f; 8]),
+        ("retry_topic-original-timestamp", &[1; 8]),
+        ("retry_topics", b"the record's own"),
+    ]
+    .into_iter()
+    .collect();
+    let letter = stored(dead(&original, Some("parking-retry")));
+    let record = written(
+        Redrive::default().copy(&letter).unwrap(),
+        TaskFormat::Header,
+    );
+    let names: Vec<_> = record.headers.iter().map(|(name, _)| name).collect();
+    assert_eq!(names[..2], ["retry_topics", "keylane-origin-topic"]);
+}
+
+/// A reader that drops what it has seen must not drop a second failure.
+#[test]
+fn the_failure_after_a_redrive_is_another_one() {
+    let id = |headers: &Headers| FailedRecordId::read(headers).unwrap();
+    let first = dead(&Headers::new(), Some("parking-retry"));
+    let copy = |name: &str| {
+        let redrive = Redrive::named(name).unwrap();
+        written(
+            redrive.copy(&stored(first.clone())).unwrap(),
+            TaskFormat::Header,
+        )
+        .headers
+    };
+    let again = dead(&copy("t1"), Some("parking-retry"));
+    assert_ne!(id(&first), id(&again));
+    assert_eq!(id(&again), id(&dead(&copy("t1"), None)), "after a crash");
+    assert_ne!(id(&again), id(&dead(&copy("t2"), None)));
+}
+
 #[test]
 fn the_letter_of_another_program_loses_that_programs_headers_alone() {
     let headers: Headers = [
         ("source_system", &b"mainframe"[..]),
+        ("source_topic_arn", b"arn:aws:sns"),
         ("source_topic", b"parking"),
         ("source_partition", b"3"),
         ("source_offset", b"42"),
@@ -176,9 +241,10 @@ fn the_letter_of_another_program_loses_that_programs_headers_alone() {
         .to_retry_topic_of("billing", "parking-retry")
         .copy(&stored(headers));
     assert_eq!(
-        lines(&written(copy.unwrap(), TaskFormat::Header).headers)[..3],
+        lines(&written(copy.unwrap(), TaskFormat::Header).headers)[..4],
         [
             "source_system=mainframe",
+            "source_topic_arn=arn:aws:sns",
             "keylane-origin-topic=parking",
             "keylane-origin-partition=3",
         ]
