@@ -16,7 +16,8 @@
 //!
 //! # Progress
 //! Turns are what is committed: for each partition the place of its first turn that is not done, as
-//! position, and the turns done behind it as [`SettledMap`]. A plan that is made of the same letters
+//! position, and the turns done behind it as [`SettledMap`](crate::SettledMap). A plan that is made of
+//! the same letters
 //! has the same turns, so a later run goes on from there. Made of other letters, it does not: that
 //! is [`PlanError::Changed`], by a digest over all of them.
 //!
