@@ -16,10 +16,9 @@
 //!
 //! # Progress
 //! Turns are what is committed: for each partition the place of its first turn that is not done, as
-//! position, and the turns done behind it as [`SettledMap`](crate::SettledMap). A plan that is made of
-//! the same letters
-//! has the same turns, so a later run goes on from there. Made of other letters, it does not: that
-//! is [`PlanError::Changed`], by a digest over all of them.
+//! position, and the turns done behind it as [`SettledMap`](crate::SettledMap). A plan that is made
+//! of the same letters has the same turns, so a later run goes on from there. Made of other letters,
+//! it does not: that is [`PlanError::Changed`], by a digest over all of them.
 //!
 //! It is refused also where only letters are gone that were copied before. Such a letter may have
 //! been copied in the turn of an earlier place, which is still there: compaction removes any place,

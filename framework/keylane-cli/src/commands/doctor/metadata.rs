@@ -9,7 +9,7 @@ use crate::failure::Failure;
 
 const CHECK: &str = "commit metadata";
 
-/// Commits as much as keylane ever writes, for a group that nobody else uses, reads it back, and
+/// Commits as much as keylane ever writes, for a group without other users, reads it back, and
 /// deletes the group.
 pub(super) fn check(connection: &Connection, group: &str, topic: &str) -> Result<Finding, Failure> {
     let scratch = format!("{group}.keylane-doctor");

@@ -137,7 +137,7 @@ fn commit(
     })
 }
 
-/// All partitions or none: a reset of a part that nobody asked for would be found out late.
+/// All partitions or none: a reset of only a part would be noticed late.
 fn plan(
     operator: &Operator,
     arguments: &ResetArguments,
