@@ -20,10 +20,25 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is read of a partition: from the first offset to before the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ReadRange {
-    pub(crate) partition: i32,
-    pub(crate) first: i64,
-    pub(crate) end: i64,
+#[non_exhaustive]
+pub struct LetterRange {
+    /// The partition of the dead-letter topic.
+    pub partition: i32,
+    /// The first offset.
+    pub first: i64,
+    /// The offset behind the last one.
+    pub end: i64,
+}
+
+impl LetterRange {
+    /// One range.
+    pub fn new(partition: i32, first: i64, end: i64) -> Self {
+        Self {
+            partition,
+            first,
+            end,
+        }
+    }
 }
 
 /// What one poll gave.
@@ -84,7 +99,7 @@ pub(crate) fn ranges(
     config: &ClientSettings,
     topic: &str,
     within: Duration,
-) -> Result<Vec<ReadRange>, TopicError> {
+) -> Result<Vec<LetterRange>, TopicError> {
     let (started, cluster) = (Instant::now(), Cluster::new(config)?);
     let named = NamedTopic {
         role: TopicRole::DeadLetter,
@@ -102,7 +117,7 @@ pub(crate) fn ranges(
     let client = cluster.client();
     let range = |partition| {
         let range = client.fetch_watermarks(topic, partition, ANSWER_WITHIN);
-        range.map(|(first, end)| ReadRange {
+        range.map(|(first, end)| LetterRange {
             partition,
             first,
             end,
@@ -117,7 +132,7 @@ impl TopicReader {
     pub(crate) fn open(
         config: &ClientSettings,
         topic: &str,
-        ranges: &[ReadRange],
+        ranges: &[LetterRange],
     ) -> Result<Self, String> {
         let mut client: BaseConsumer<ReaderContext> = config
             .create_with_context(ReaderContext::default())
@@ -288,7 +303,7 @@ mod tests {
 
         let config = reader_config(broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
         // It ends behind the topic's end: the reader waits there.
-        let range = ReadRange {
+        let range = LetterRange {
             partition: 0,
             first: 0,
             end: 6,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::config::{BootstrapServers, KafkaSettings};
 use crate::dead_letter::StoredLetter;
 use crate::kafka::config::{ClientConfigError, ClientSettings, reader_config};
-use crate::kafka::{Polled, ReadRange, TopicReader, ranges};
+use crate::kafka::{LetterRange, Polled, TopicReader, ranges};
 use crate::support::panics;
 
 /// Letters that are read and not yet taken.
@@ -54,18 +54,6 @@ pub struct Letters {
     not_letters: Arc<AtomicU64>,
 }
 
-/// What is read of a partition: from the first offset to before the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LetterRange {
-    /// The partition of the dead-letter topic.
-    pub partition: i32,
-    /// The first offset.
-    pub first: i64,
-    /// The offset behind the last one.
-    pub end: i64,
-}
-
 /// Puts together what is read; made by [`Letters::of`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is read until `read`"]
@@ -107,17 +95,6 @@ pub enum LettersError {
         /// The client's last error.
         reason: String,
     },
-}
-
-impl LetterRange {
-    /// One range.
-    pub fn new(partition: i32, first: i64, end: i64) -> Self {
-        Self {
-            partition,
-            first,
-            end,
-        }
-    }
 }
 
 impl Letters {
@@ -212,22 +189,9 @@ impl LettersBuilder {
         } = self;
         let ranges = match self.ranges {
             Some(ranges) => ranges,
-            None => {
-                let found = ranges(&config, &topic, patience);
-                let found = found.map_err(|error| unreadable(&topic, error))?;
-                let own = |it: ReadRange| LetterRange::new(it.partition, it.first, it.end);
-                found.into_iter().map(own).collect()
-            }
+            None => ranges(&config, &topic, patience).map_err(|error| unreadable(&topic, error))?,
         };
-        let read: Vec<_> = ranges
-            .iter()
-            .map(|range| ReadRange {
-                partition: range.partition,
-                first: range.first,
-                end: range.end,
-            })
-            .collect();
-        let reader = TopicReader::open(&config, &topic, &read);
+        let reader = TopicReader::open(&config, &topic, &ranges);
         let reader = reader.map_err(|reason| unreadable(&topic, reason))?;
         let (sender, letters) = mpsc::channel(READ_AHEAD);
         let not_letters = Arc::<AtomicU64>::default();

@@ -56,6 +56,7 @@ mod copy;
 mod error;
 mod letters;
 
+pub use crate::kafka::LetterRange;
 pub use copy::Redrive;
 pub use error::RedriveError;
-pub use letters::{LetterRange, Letters, LettersBuilder, LettersError};
+pub use letters::{Letters, LettersBuilder, LettersError};
