@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    process::{Command, Stdio},
+    io::{BufRead, BufReader, Lines},
+    process::{ChildStdout, Command, Stdio},
     sync::Arc,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime},
@@ -146,60 +147,95 @@ async fn of_100_000_letters_each_that_matches_is_copied_once_and_in_order() {
     assert_eq!((again.progress.copied(), again.counts.handled), (0, 1_000));
 }
 
+/// A member that goes on with the task, and what it prints.
+struct Member {
+    process: Process,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Member {
+    fn start(scene: &Scene, window: usize) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_member"))
+            .arg("redrive")
+            .env(
+                format!("{VARIABLE}SERVERS"),
+                scene.kafka.bootstrap_servers(),
+            )
+            .env(format!("{VARIABLE}TOPIC"), &scene.dead)
+            .env(format!("{VARIABLE}GROUP"), &scene.group)
+            .env(format!("{VARIABLE}WINDOW"), window.to_string())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.expect("it was built with this test");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self {
+            process: Process { child },
+            lines,
+        }
+    }
+
+    /// Kills it at a random moment: after some of its transactions, or while it starts. Returns what it
+    /// said last.
+    fn kill(mut self, transactions: u32, random: &mut Random) -> Option<String> {
+        let mut last = None;
+        if random.below(4) > 0 {
+            let count = 1 + random.below(transactions) as usize;
+            last = self.lines.by_ref().take(count).last().map(Result::unwrap);
+        } else {
+            std::thread::sleep(Duration::from_millis(random.below(1_000).into()));
+        }
+        // Within a transaction.
+        std::thread::sleep(Duration::from_millis(random.below(40).into()));
+        let ended = self.process.child.try_wait().unwrap();
+        assert!(ended.is_none(), "it has ended: {last:?}");
+        last
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u32) -> u32 {
+        self.0 = (self.0)
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as u32 % end.max(1)
+    }
+}
+
 /// `KEYLANE_REDRIVE_KILLS` kills instead of 5.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redrive_that_is_killed_again_and_again_loses_and_repeats_nothing() {
     const LETTERS: i64 = 20_000;
-    const WINDOW: usize = 500;
+    const WINDOW: usize = 100;
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka).await;
     scene.write(LETTERS, 50, |_| "exhausted").await;
     let kills = std::env::var("KEYLANE_REDRIVE_KILLS");
     let kills: u32 = kills.map_or(5, |kills| kills.parse().unwrap());
-    let seed = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
-    let (mut random, mut killed, mut progress) = (seed | 1, 0, Vec::new());
+    // So that there is something left for the last one.
+    let transactions = LETTERS as u32 / WINDOW as u32 / (kills + 1);
+    let seed = SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+    let (mut random, mut said) = (Random(seed.into()), Vec::new());
     let began = Instant::now();
-    loop {
-        assert!(began.elapsed() < 5 * DEADLINE, "after {killed} kills");
-        let member = Command::new(env!("CARGO_BIN_EXE_member"))
-            .arg("redrive")
-            .env(format!("{VARIABLE}SERVERS"), kafka.bootstrap_servers())
-            .env(format!("{VARIABLE}TOPIC"), &scene.dead)
-            .env(format!("{VARIABLE}GROUP"), &scene.group)
-            .env(format!("{VARIABLE}WINDOW"), WINDOW.to_string())
-            .stdout(Stdio::null())
-            .spawn();
-        let mut member = Process {
-            child: member.expect("it was built with this test"),
-        };
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        if killed == kills {
-            let ended = tokio::task::spawn_blocking(move || member.child.wait()).await;
-            assert!(ended.unwrap().unwrap().success());
-            break;
-        }
-        // The moment is what is random: from its start on, and in its transactions.
-        let moment = Duration::from_millis(100 + u64::try_from(random >> 100).unwrap() % 1_500);
-        tokio::time::sleep(moment).await;
-        assert!(
-            member.child.try_wait().unwrap().is_none(),
-            "it has ended after {killed} kills"
-        );
-        drop(member);
-        killed += 1;
-        let state = scene.ops().read().await.unwrap();
-        progress.push(
-            state
-                .task("killed")
-                .and_then(|it| it.progress.map(|it| it.done)),
-        );
+    for _ in 0..kills {
+        let member = Member::start(&scene, WINDOW);
+        let killed = tokio::task::spawn_blocking(move || {
+            let last = member.kill(transactions, &mut random);
+            (random, last)
+        });
+        let (next, last) = killed.await.unwrap();
+        random = next;
+        said.push(last.unwrap_or_else(|| "starts".to_owned()));
     }
+    let member = Member::start(&scene, WINDOW);
+    let lines = tokio::task::spawn_blocking(move || member.lines.map(Result::unwrap).last());
+    assert_eq!(lines.await.unwrap().as_deref(), Some("ended Done"));
     eprintln!(
-        "{kills} kills, seed {seed}: {progress:?}, {:.1?} in all",
+        "seed {seed}, killed at {said:?}, {:.1?} in all",
         began.elapsed()
     );
+
     scene.check_copies(0..LETTERS).await;
     let seen = kafka
         .read_all_with(&scene.retry, "read_uncommitted")

@@ -166,9 +166,7 @@ impl RedriveTask {
     }
 
     /// Copies of a transaction at most, from 1 to 10,000. Default: 500. It has fewer where their
-    /// bytes exceed 16 MiB.
-    ///
-    /// A transaction takes the cluster about a tenth of a second, however many copies it has.
+    /// bytes exceed 16 MiB, or where they take longer than a second to make.
     pub fn window(mut self, copies: u32) -> Self {
         self.settings.window = copies;
         self
