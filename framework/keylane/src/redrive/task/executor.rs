@@ -265,10 +265,11 @@ impl Executor {
 
     fn item(&mut self, number: u64) -> Result<Item, RedriveTaskError> {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
-        let Some(turn) = self.order.turns().get(at).copied() else {
+        let turns = self.order.turns().get(at..).unwrap_or_default();
+        let Some(turn) = turns.first().copied() else {
             return Ok(Item::Gone);
         };
-        let letter = self.letters.read(number, turn);
+        let letter = self.letters.read(number, turns);
         let letter = letter.map_err(|reason| unreadable(&self.setup.topic, reason))?;
         let Some(record) = letter else {
             return Ok(Item::Gone);
