@@ -102,6 +102,9 @@ pub struct TaskRecord {
     v: u32,
     /// The dead-letter topic.
     pub topic: String,
+    /// The id of its log: a topic that is re-created has other letters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
     /// The consumer group that gave the records up.
     pub group: String,
     /// The filter's terms.
@@ -217,6 +220,9 @@ pub struct Resolution {
     v: u32,
     /// The last offset.
     pub last: i64,
+    /// The id of the log of the dead-letter topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
     /// Who did it.
     pub who: String,
     /// Why.
@@ -232,6 +238,7 @@ impl TaskRecord {
         Self {
             v: VERSION,
             topic: topic.to_owned(),
+            log: None,
             group: group.to_owned(),
             filter: String::new(),
             target,
@@ -282,10 +289,11 @@ impl CancelRequest {
 }
 
 impl Resolution {
-    pub(crate) fn new(last: i64, who: &str, why: &str) -> Self {
+    pub(crate) fn new(last: i64, log: Option<String>, who: &str, why: &str) -> Self {
         Self {
             v: VERSION,
             last,
+            log,
             who: who.to_owned(),
             why: why.to_owned(),
             at: clock::wall(),

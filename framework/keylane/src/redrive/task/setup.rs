@@ -66,7 +66,7 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
 
 impl Setup {
     fn opened(&self, end: OpsEnd) -> Result<(OpsLog, OpsState), RedriveTaskError> {
-        let opened = self.ops.opened(end)?;
+        let opened = self.ops.opened(end, Some(&self.topic))?;
         opened.ok_or_else(|| self.ops.unusable("it was deleted".to_owned()))
     }
 
@@ -100,6 +100,12 @@ impl Setup {
                     return Err(RedriveTaskError::Ended {
                         id: id.clone(),
                         state: task.record.state,
+                    });
+                }
+                if !state.is_log(&self.topic, task.record.log.as_deref()) {
+                    return Err(RedriveTaskError::OtherLog {
+                        id: id.clone(),
+                        topic: self.topic.clone(),
                     });
                 }
                 let own = self.edit.as_ref().map(|edit| edit.text());
@@ -138,6 +144,7 @@ impl Setup {
             index.retain(|partition, offset| !handled.contains(partition, offset.get()));
         }
         let order = index.into_order();
+        record.log = state.log(&self.topic).map(str::to_owned);
         record.counts.turns = order.len();
         record.counts.handled = could - order.len();
         let partitions = self.partitions(&record)?;
