@@ -1,5 +1,7 @@
 //! The tree of commands.
 
+mod dlq;
+
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::Format;
+pub(crate) use dlq::{By, DlqCommand, LettersArguments, LsArguments, Place, PurgeArguments};
 
 /// Looks into consumer groups of keylane.
 ///
@@ -74,6 +77,14 @@ pub(crate) enum Command {
     Offsets {
         #[command(subcommand)]
         command: OffsetsCommand,
+    },
+    /// Looks at dead letters, and deletes what is done with.
+    ///
+    /// It reads the topic from its beginning to its end, joins no group, and reads the letters of
+    /// other programs too: Spring, KIP-1191, Connect, Karafka, SmallRye.
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
     },
     /// Checks what a group needs of its cluster, and names a fix for each problem.
     ///

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use keylane::config::{BootstrapServers, KafkaSettings};
 use keylane::operator::Operator;
+use keylane::redrive::{Letters, LettersBuilder};
 use serde::Deserialize;
 
 use crate::arguments::ConnectionArguments;
@@ -80,6 +81,14 @@ impl Connection {
         let operator =
             Operator::connect(&self.bootstrap_servers, &self.kafka, group, self.patience);
         Ok(operator?)
+    }
+
+    /// The dead letters of a topic.
+    pub(crate) fn letters(&self, topic: &str) -> LettersBuilder {
+        Letters::of(topic)
+            .bootstrap_servers(self.bootstrap_servers.clone())
+            .kafka_settings(self.kafka.clone())
+            .patience(self.patience)
     }
 
     pub(crate) fn patience(&self) -> Duration {
