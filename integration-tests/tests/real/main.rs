@@ -23,6 +23,7 @@ mod g9_loud_failures;
 mod harness;
 mod idle_members;
 mod offset_resets;
+mod redrive;
 mod regressions;
 mod start_up;
 mod stuck_work;

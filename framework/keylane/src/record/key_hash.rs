@@ -33,6 +33,10 @@ impl KeyHash {
         let [a, b, c, d, e, f, g, h, ..] = hmac_sha256::Hash::hash(key);
         Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for KeyHash {

@@ -20,3 +20,4 @@ mod outages;
 mod pause;
 mod rebalance;
 mod redrive;
+mod redrive_task;

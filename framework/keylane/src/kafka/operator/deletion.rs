@@ -6,9 +6,8 @@ use keylane_core::Position;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::check_up::block_on;
 use super::error::is_refusal;
-use super::{Operator, OperatorError};
+use super::{Operator, OperatorError, block_on};
 
 /// What became of the deletion of a partition's first records.
 #[derive(Clone, Debug, PartialEq, Eq)]
