@@ -1,6 +1,7 @@
 //! The tree of commands.
 
 mod dlq;
+mod redrive;
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +11,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::Format;
-pub(crate) use dlq::{By, DlqCommand, LettersArguments, LsArguments, Place, PurgeArguments};
+pub(crate) use dlq::{
+    By, DlqCommand, LettersArguments, LsArguments, OpenArgument, Place, PurgeArguments,
+};
+pub(crate) use redrive::{
+    ByArgument, CancelArguments, EditArguments, RedriveArguments, ResolveArguments, StatusArguments,
+};
 
 /// Looks into consumer groups of keylane.
 ///
@@ -78,7 +84,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: OffsetsCommand,
     },
-    /// Looks at dead letters, and deletes what is done with.
+    /// Looks at dead letters, writes them back, and deletes what is done with.
     ///
     /// It reads the topic from its beginning to its end, joins no group, and reads the letters of
     /// other programs too: Spring, KIP-1191, Connect, Karafka, SmallRye.

@@ -24,6 +24,10 @@ impl Bar {
         Self(bar)
     }
 
+    pub(crate) fn say(&self, doing: &'static str) {
+        self.0.set_message(doing);
+    }
+
     pub(crate) fn set(&self, done: u64) {
         self.0.set_position(done);
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::TopicPartition;
+use super::redrive::{CancelArguments, RedriveArguments, ResolveArguments, StatusArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqCommand {
@@ -28,7 +29,20 @@ pub(crate) enum DlqCommand {
         /// What the letters of a group have in common.
         #[arg(long, value_enum, default_value_t)]
         by: By,
+        #[command(flatten)]
+        open: OpenArgument,
     },
+    /// Writes dead letters back, to the retry topic of the group that gave them up.
+    ///
+    /// It says what it would do, and asks. Ctrl-C ends it after the transaction that is open; then
+    /// --resume goes on. Exit code 3: some letters were not copied.
+    Redrive(RedriveArguments),
+    /// Shows the redrives of a group, those that run and those that have ended.
+    Status(StatusArguments),
+    /// Requests the end of a redrive that runs.
+    Cancel(CancelArguments),
+    /// Marks dead letters as handled by hand: they are no longer open.
+    Resolve(ResolveArguments),
     /// Deletes the records of a dead-letter topic up to an offset of each partition.
     ///
     /// Where letters would be deleted that are neither written back nor resolved, it is refused
@@ -59,6 +73,16 @@ pub(crate) struct LsArguments {
     /// Begins with the one that was given up first.
     #[arg(long)]
     pub(crate) oldest_first: bool,
+    #[command(flatten)]
+    pub(crate) open: OpenArgument,
+}
+
+/// Whether letters that are done with count.
+#[derive(Debug, Default, Args)]
+pub(crate) struct OpenArgument {
+    /// Only letters that were neither written back nor resolved.
+    #[arg(long)]
+    pub(crate) open: bool,
 }
 
 /// By what dead letters are grouped.
@@ -88,8 +112,12 @@ pub(crate) struct PurgeArguments {
     pub(crate) partitions: Vec<i32>,
     /// Deletes what lies before this offset of a partition, or before the first record that was
     /// written at or after a time: 2026-11-30T14:00:00Z, or 30d for 30 days ago.
-    #[arg(long, value_name = "OFFSET|TIME")]
-    pub(crate) before: String,
+    #[arg(long, value_name = "OFFSET|TIME", required_unless_present = "handled")]
+    pub(crate) before: Option<String>,
+    /// Deletes what lies before the first letter of each partition that is open: neither written
+    /// back nor resolved.
+    #[arg(long, conflicts_with = "before")]
+    pub(crate) handled: bool,
     /// Deletes letters as well that are neither written back nor resolved, and records that are no
     /// dead letters.
     #[arg(long)]

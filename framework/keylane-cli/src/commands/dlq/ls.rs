@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use keylane::dead_letter::StoredLetter;
 
 use super::super::Report;
-use super::cells;
 use super::filter::filter;
 use super::read::read;
+use super::{cells, ops};
 use crate::Progress;
 use crate::arguments::LsArguments;
 use crate::connection::Connection;
@@ -38,8 +38,10 @@ pub(super) fn run(
     let mut list = List::new(arguments.limit.into(), arguments.oldest_first);
     let mut matching = 0;
     let topic = &arguments.letters.topic;
+    let (handled, mut missing) = ops::left_out(connection, topic, &arguments.open)?;
     let reading = read(connection, topic, None, progress, |letter| {
-        if filter.matches(&letter) {
+        let is_open = !handled.contains(letter.partition(), letter.offset());
+        if is_open && filter.matches(&letter) {
             matching += 1;
             list.offer(&letter, now);
         }
@@ -56,9 +58,10 @@ pub(super) fn run(
             "note: the {which} {shown} are shown, {left} are not (see --limit)"
         ));
     }
+    missing.extend(reading.cut_short);
     Ok(Report {
         notes,
-        missing: Vec::from_iter(reading.cut_short),
+        missing,
         ..list.table().into()
     })
 }

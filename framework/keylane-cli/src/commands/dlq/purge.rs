@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use keylane::dead_letter::StoredLetter;
 use keylane::operator::{Deletion, Operator};
 use keylane::redrive::LetterRange;
+use keylane::redrive::ops::Handled;
 use keylane_core::{LogRange, Position};
 
 use super::super::Report;
 use super::super::confirm::confirm;
 use super::super::moment::{A_MOMENT, moment};
+use super::ops;
 use super::read::read;
 use crate::arguments::PurgeArguments;
 use crate::connection::Connection;
@@ -36,6 +39,8 @@ enum Before {
     Offset(i64),
     /// Milliseconds since 1970.
     Time(i64),
+    /// The first letter that is open.
+    Open,
 }
 
 /// One partition's part: what lies before `before`.
@@ -61,12 +66,26 @@ pub(super) fn run(
     arguments: &PurgeArguments,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Report, Failure> {
-    let before = Before::of(&arguments.before, SystemTime::now())?;
+    let before = match &arguments.before {
+        Some(before) => Before::of(before, SystemTime::now())?,
+        None => Before::Open,
+    };
     let operator = connection.operator("keylane-dead-letters")?;
-    let ranges = ranges(&operator, arguments, before)?;
-    let purge = count(connection, arguments, ranges, surroundings.progress)?;
+    let mut ranges = ranges(&operator, arguments, before)?;
+    let (handled, unread) = ops::handled(connection, &arguments.topic)?;
+    let reader = Reader {
+        connection,
+        topic: &arguments.topic,
+        handled,
+        progress: surroundings.progress,
+    };
+    if before == Before::Open {
+        ranges = reader.up_to_open(ranges)?;
+    }
+    let purge = reader.count(ranges)?;
     let refusal = purge.refusal(arguments);
-    let mut notes = Vec::new();
+    // What could not be read of it counts as open.
+    let mut notes = Vec::from_iter(unread.iter().map(|text| format!("note: {text}")));
     if arguments.dry_run {
         notes.extend(refusal.map(|text| format!("note: it would be refused: {text}")));
         notes.push("note: nothing was deleted".to_owned());
@@ -158,7 +177,7 @@ fn ranges(
     }
     let found = match before {
         Before::Time(millis) => operator.offsets_at(topic, &chosen, millis)?,
-        Before::Offset(_) => vec![None; chosen.len()],
+        Before::Offset(_) | Before::Open => vec![None; chosen.len()],
     };
     let ranges = chosen.into_iter().zip(found).map(|(partition, found)| {
         let range = operator.range(topic, partition)?;
@@ -174,6 +193,7 @@ impl Before {
     fn position(self, range: LogRange, found: Option<Position>) -> Result<Position, String> {
         let LogRange { first, end } = range;
         match self {
+            Self::Open => Ok(end),
             // Where no record is as late, all are before.
             Self::Time(_) => Ok(found.unwrap_or(end).clamp(first, end)),
             Self::Offset(offset) if (0..=end.get()).contains(&offset) => {
@@ -187,39 +207,70 @@ impl Before {
 }
 
 /// Reads what is to be deleted. What cannot be read to its end is refused.
-fn count(
-    connection: &Connection,
-    arguments: &PurgeArguments,
-    ranges: Vec<LetterRange>,
+struct Reader<'a> {
+    connection: &'a Connection,
+    topic: &'a str,
+    handled: Handled,
     progress: Progress,
-) -> Result<Purge, Failure> {
-    let part = |range: &LetterRange| Part {
-        partition: range.partition,
-        first: range.first,
-        before: range.end,
-        letters: 0,
-        open: 0,
-    };
-    let mut parts: Vec<Part> = ranges.iter().map(part).collect();
-    let reading = read(
-        connection,
-        &arguments.topic,
-        Some(ranges),
-        progress,
-        |letter| {
+}
+
+impl Reader<'_> {
+    /// The ranges up to the first letter in each that is open.
+    fn up_to_open(&self, mut ranges: Vec<LetterRange>) -> Result<Vec<LetterRange>, Failure> {
+        let mut first_open = BTreeMap::new();
+        self.read(ranges.clone(), |letter, is_open| {
+            if is_open {
+                let first = first_open.entry(letter.partition()).or_insert(i64::MAX);
+                *first = letter.offset().min(*first);
+            }
+        })?;
+        for range in &mut ranges {
+            let open = first_open.get(&range.partition);
+            range.end = open.map_or(range.end, |open| range.end.min(*open));
+        }
+        Ok(ranges)
+    }
+
+    fn count(&self, ranges: Vec<LetterRange>) -> Result<Purge, Failure> {
+        let part = |range: &LetterRange| Part {
+            partition: range.partition,
+            first: range.first,
+            before: range.end,
+            letters: 0,
+            open: 0,
+        };
+        let mut parts: Vec<Part> = ranges.iter().map(part).collect();
+        let no_letters = self.read(ranges, |letter, is_open| {
             let mut parts = parts.iter_mut();
             if let Some(part) = parts.find(|it| it.partition == letter.partition()) {
                 part.letters += 1;
-                part.open += 1;
+                part.open += u64::from(is_open);
             }
-        },
-    )?;
-    match reading.cut_short {
-        None => Ok(Purge {
-            parts,
-            no_letters: reading.others,
-        }),
-        Some(reason) => Err(Failure::Refused(format!("nothing was deleted: {reason}"))),
+        })?;
+        Ok(Purge { parts, no_letters })
+    }
+
+    /// How many records are no letters.
+    fn read(
+        &self,
+        ranges: Vec<LetterRange>,
+        mut take: impl FnMut(StoredLetter, bool) + Send,
+    ) -> Result<u64, Failure> {
+        let handled = &self.handled;
+        let reading = read(
+            self.connection,
+            self.topic,
+            Some(ranges),
+            self.progress,
+            |it| {
+                let is_open = !handled.contains(it.partition(), it.offset());
+                take(it, is_open);
+            },
+        )?;
+        match reading.cut_short {
+            None => Ok(reading.others),
+            Some(reason) => Err(Failure::Refused(format!("nothing was deleted: {reason}"))),
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn run(connection: &Connection, place: &Place, raw: bool) -> Result<R
     Ok(report)
 }
 
-fn letter(connection: &Connection, place: &Place) -> Result<StoredLetter, Failure> {
+pub(super) fn letter(connection: &Connection, place: &Place) -> Result<StoredLetter, Failure> {
     let (topic, partition) = (&place.partition.topic, place.partition.partition);
     let operator = connection.operator("keylane-dead-letters")?;
     let named = cells::place(topic, partition, place.offset);

@@ -1,7 +1,9 @@
 //! `keylane dlq`.
 
+mod handling;
 mod purge;
 mod reading;
+mod redriving;
 
 use keylane::{NewTask, TaskProducer};
 
