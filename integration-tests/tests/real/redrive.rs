@@ -289,3 +289,54 @@ async fn a_second_executor_fences_the_first_and_nothing_is_copied_twice() {
     );
     scene.check_copies(0..500).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka).await;
+    scene.write(300, 1, |_| "exhausted").await;
+    let ends = kafka.end_offsets(&scene.dead).await.unwrap();
+    let (partition, _) = (0..).zip(&ends).find(|(_, end)| **end == 300).unwrap();
+    let stop = Arc::new(tokio::sync::Notify::new());
+    let of_progress = stop.clone();
+    let task = scene.task().id("first").rate(50).window(10);
+    let task = task.on_progress(move |it| {
+        if it.done > 0 {
+            of_progress.notify_one();
+        }
+    });
+    let stopped = task
+        .stop(async move { stop.notified().await })
+        .run()
+        .await
+        .unwrap();
+    let done = stopped.progress.done;
+    assert!(
+        stopped.state == TaskState::Running && done < 100,
+        "{stopped:?}"
+    );
+
+    kafka
+        .delete_records(&scene.dead, partition, 250)
+        .await
+        .unwrap();
+    let ended = scene.task().resume("first").await.unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.gone),
+        (TaskState::Done, 250 - done)
+    );
+    let there = (0..done as i64).chain(250..300);
+    scene
+        .check_copies(there.map(|it| it / 10 * 10 + 9 - it % 10))
+        .await;
+
+    let servers = kafka.bootstrap_servers().to_owned();
+    let ops = scene.ops().name().to_owned();
+    let settings = move || {
+        let (servers, none) = (servers.into(), keylane::config::KafkaSettings::new());
+        let operator = keylane::operator::Operator::connect(&servers, &none, "any", DEADLINE);
+        operator.unwrap().topic_settings(&ops).unwrap()
+    };
+    let settings = tokio::task::spawn_blocking(settings).await.unwrap();
+    assert_eq!(settings["cleanup.policy"], "compact");
+}

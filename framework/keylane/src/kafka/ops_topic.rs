@@ -140,9 +140,11 @@ pub(crate) fn writable_topics(
     topics: &[String],
     patience: Duration,
 ) -> Result<BTreeMap<String, i32>, (String, String)> {
-    let first = || topics.first().cloned().unwrap_or_default();
-    let cluster = Cluster::new(config).map_err(|error| (first(), error.to_string()))?;
     let mut partitions = BTreeMap::new();
+    let Some(first) = topics.first() else {
+        return Ok(partitions);
+    };
+    let cluster = Cluster::new(config).map_err(|error| (first.clone(), error.to_string()))?;
     for topic in topics {
         let found = look_up(&cluster, TopicRole::Target, topic, patience);
         let found = found.map_err(|reason| (topic.clone(), reason))?;

@@ -112,8 +112,12 @@ pub enum RedriveTaskError {
     /// It was stopped while the letters were read.
     #[error("the redrive was stopped before it began; nothing was written")]
     Stopped,
-    /// Another executor has taken the task's lock.
-    #[error("another redrive of this group and dead-letter topic took over; this one has stopped")]
+    /// Another executor has taken the task's lock, or the brokers did where a transaction was open for
+    /// too long.
+    #[error(
+        "another redrive of this group and dead-letter topic took over, or a transaction of this one was open for more \
+         than 10 s; it has stopped: see the task, and resume it if nothing else runs it"
+    )]
     TakenOver,
     /// A letter cannot be copied, and the task has ended.
     #[error(

@@ -3,13 +3,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::common::{self, PATIENCE};
 use bytes::Bytes;
-use keylane::NewTask;
+use keylane::config::{Backoff, Exhausted, FailureReason};
 use keylane::dead_letter::{Filter, StoredLetter};
 use keylane::redrive::ops::{OnRefused, OpsTopic, TaskState};
-use keylane::redrive::{Edit, Ended, MergePatch, Redrive, RedriveTask, RedriveTaskError};
+use keylane::redrive::{Canary, Edit, Ended, MergePatch, Redrive, RedriveTask, RedriveTaskError};
+use keylane::{DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -374,6 +376,15 @@ async fn groups_targets_and_ids_that_do_not_fit_are_errors_that_name_the_fix() {
     assert_eq!((ended.state, ended.progress.turns), (TaskState::Done, 0));
     let planned = task().redrive(to("tasks-retry")).plan().await.unwrap();
     assert!(planned.for_every_group);
+
+    let producer = common::producer(scene.broker.bootstrap_servers(), OPS).await;
+    let newer = NewTask::new(r#"{"v":2,"how":"unheard of"}"#).key("task/later");
+    producer.enqueue(newer).await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+    let error = task().run().await.unwrap_err();
+    let text = "has records of a newer version of keylane, such as task/later";
+    assert!(error.to_string().contains(text), "{error}");
+    assert!(scene.copies().await.is_empty());
 }
 
 /// Refuses every fifth letter.
@@ -460,4 +471,91 @@ async fn a_copy_that_the_broker_refuses_is_found_among_its_batch() {
     );
     let ended = task().on_refused(OnRefused::Skip).run().await.unwrap();
     assert_eq!((ended.progress.refused, ended.progress.copied()), (1, 9));
+}
+
+/// The group that gave the letters up, mended for most of them.
+async fn mended(
+    scene: &Scene,
+    fails: impl Fn(&str) -> bool + Clone + Send + Sync + 'static,
+) -> Subscription {
+    scene.broker.create_topic("tasks", PARTITIONS).unwrap();
+    let retry = Retry::none()
+        .then_topic()
+        .topic_rounds(1)
+        .topic_backoff(Backoff::fixed(Duration::from_millis(20)))
+        // Some always fail, which looks like an outage.
+        .on(FailureReason::Exhausted, Exhausted::DeadLetter);
+    let process = move |task: Task<Bytes>| {
+        let fails = fails(std::str::from_utf8(task.payload()).unwrap());
+        async move {
+            match fails {
+                true => Err(TaskError::retryable("still broken")),
+                false => Ok(()),
+            }
+        }
+    };
+    Subscription::builder("billing", "tasks")
+        .bootstrap_servers(scene.broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "6000")
+        .commit_interval(Duration::from_millis(50))
+        .retry(retry)
+        .dead_letter(DeadLetter::topic("dead"))
+        .start(Raw, process)
+        .await
+        .unwrap()
+}
+
+const CANARY: Canary = Canary {
+    copies: 10,
+    percent: 80,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_others_follow_a_canary_that_succeeds_and_wait_until_it_is_known() {
+    let scene = Scene::with((0..30).map(|it| letter(it, 0))).await;
+    let waits = Arc::new(AtomicBool::new(false));
+    let of_progress = waits.clone();
+    let task = scene.task().id("first").canary(CANARY);
+    let task = task.on_progress(move |it| of_progress.store(it.awaits_canary, Ordering::Relaxed));
+    let running = tokio::spawn(task.run());
+    common::eventually("it waits", || waits.load(Ordering::Relaxed)).await;
+    assert_eq!(scene.copies().await.len(), 10, "no member processes them");
+
+    // Two of the first ten fail again.
+    let group = mended(&scene, |value| {
+        value.contains(":3}") || value.contains(":8}")
+    })
+    .await;
+    let ended = running.await.unwrap().unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.copied()),
+        (TaskState::Done, 30)
+    );
+    group.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_of_which_too_many_fail_again_ends_the_task() {
+    let scene = Scene::with((0..30).map(|it| letter(it, 0))).await;
+    let group = mended(&scene, |value| {
+        [":1}", ":4}", ":9}"].iter().any(|it| value.ends_with(it))
+    })
+    .await;
+    let ended = scene.task().id("first").canary(CANARY).run().await.unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.copied()),
+        (TaskState::CanaryFailed, 10)
+    );
+    let reason = ended.reason.unwrap();
+    assert!(reason.contains("3 failed"), "{reason}");
+    let state = scene.ops().read().await.unwrap();
+    assert_eq!(
+        state.task("first").unwrap().record.state,
+        TaskState::CanaryFailed
+    );
+    // What was not copied is open, and so are the new letters.
+    let planned = scene.task().plan().await.unwrap();
+    assert_eq!((planned.turns, planned.handled), (23, 10));
+    group.shutdown().await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Reads the letters of a task in their order.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use keylane_core::redrive::{Order, Turn};
@@ -20,6 +21,9 @@ pub(super) struct LettersInOrder {
     /// The turns by place.
     turns: Vec<(Turn, u64)>,
     ahead: Ahead,
+    /// By partition: there is nothing from the first offset to before the second. Each look for what
+    /// is gone would take a seek.
+    gaps: BTreeMap<i32, Range<i64>>,
     patience: Duration,
 }
 
@@ -48,6 +52,7 @@ impl LettersInOrder {
             reader: SeekReader::open(&config, topic, partitions)?,
             turns,
             ahead: Ahead::default(),
+            gaps: BTreeMap::new(),
             patience,
         })
     }
@@ -61,21 +66,31 @@ impl LettersInOrder {
             reader,
             turns,
             ahead,
+            gaps,
             patience,
         } = self;
         let (partition, offset) = (turn.partition, turn.offset.get());
+        if gaps
+            .get(&partition)
+            .is_some_and(|gap| gap.contains(&offset))
+        {
+            return Ok(None);
+        }
         let is_ahead = |(at, next): (i32, i64)| {
             at == partition && next <= offset && offset.saturating_sub(next) <= JUMP
         };
         if !reader.place().is_some_and(is_ahead) {
             reader.seek(partition, offset)?;
         }
-        let mut found = None;
+        let (mut found, mut next) = (None, None);
         reader.read_until(offset.saturating_add(1), *patience, |letter| {
             let place = Turn {
                 partition,
                 offset: keylane_core::Offset::new(letter.offset()),
             };
+            if letter.offset() > offset && next.is_none() {
+                next = Some(letter.offset());
+            }
             if place == turn {
                 found = Some(letter);
             } else if let Ok(at) = turns.binary_search_by_key(&place, |(place, _)| *place)
@@ -84,6 +99,13 @@ impl LettersInOrder {
                 ahead.keep(turns[at].1, letter, AHEAD_BYTES);
             }
         })?;
+        if found.is_none() {
+            let (first, _) = reader.ends(partition, *patience)?;
+            let read_to = reader.place().map_or(offset, |(_, next)| next);
+            let end = first.max(next.unwrap_or(read_to));
+            let begin = if offset < first { i64::MIN } else { offset };
+            gaps.insert(partition, begin..end);
+        }
         Ok(found)
     }
 }
