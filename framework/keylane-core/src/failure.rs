@@ -182,7 +182,9 @@ mod tests {
         assert!(!Reason::Poison.may_be_an_outage());
         assert_eq!(Reason::Blocker.to_string(), "blocker");
         assert_eq!(Reason::Operator.to_string(), "operator");
-        assert!(!Reason::Operator.may_be_an_outage() && !Reason::Operator.may_be_a_bad_deployment());
+        assert!(
+            !Reason::Operator.may_be_an_outage() && !Reason::Operator.may_be_a_bad_deployment()
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
     reason = "helpers of tests stop the test as the tests do"
 )]
 
+mod acts;
 mod doctor;
 mod lag;
 mod map;

@@ -43,6 +43,8 @@ pub enum ActRefused {
     BeingWritten,
     /// There is no dead-letter topic.
     NoDeadLetterTopic,
+    /// The partition is being given up.
+    Draining,
     /// This member has [`MOST_OWN_ORDERS`] orders of this kind for the partition.
     TooMany,
 }
@@ -117,7 +119,7 @@ impl<R> Partition<R> {
     /// that is done at once.
     ///
     /// # Errors
-    /// The record is settled, or too many are still to be skipped.
+    /// The record is settled, the partition is being given up, or too many are still to be skipped.
     pub fn skip(
         &mut self,
         offset: Offset,
@@ -126,8 +128,10 @@ impl<R> Partition<R> {
     ) -> Result<(ActTime, Option<Verdict<R>>), ActRefused> {
         self.set_now(now);
         let standing = self.ledger.standing(offset);
-        if standing == Standing::Settled {
-            return Err(ActRefused::AlreadySettled);
+        match standing {
+            _ if self.draining => return Err(ActRefused::Draining),
+            Standing::Settled => return Err(ActRefused::AlreadySettled),
+            _ => {}
         }
         let (ledger, own) = (&self.ledger, &mut self.directed.own().skips);
         own.retain(|&offset, _| ledger.standing(offset) != Standing::Settled);
@@ -150,17 +154,26 @@ impl<R> Partition<R> {
     /// acknowledgement, as any dead letter; the next of its lane starts after that.
     ///
     /// # Errors
-    /// There is no such topic, or no such record, or it is being written already.
+    /// There is no such topic, or no such record, or it is being written already, or the partition is
+    /// being given up.
     pub fn dead_letter_now(&mut self, offset: Offset, now: Moment) -> Result<ActTime, ActRefused> {
         self.set_now(now);
         if !self.settings.retry.dead_letter_topic {
             return Err(ActRefused::NoDeadLetterTopic);
         }
         let slot = match self.ledger.standing(offset) {
+            _ if self.draining => return Err(ActRefused::Draining),
             Standing::Pending(slot) => slot,
             Standing::Settled => return Err(ActRefused::AlreadySettled),
             Standing::NotDelivered => return Err(ActRefused::NotDelivered),
         };
+        let time = self.order_dead_letter(slot)?;
+        // The later order counts.
+        self.directed.own().skips.remove(&offset);
+        Ok(time)
+    }
+
+    fn order_dead_letter(&mut self, slot: u32) -> Result<ActTime, ActRefused> {
         let record = self.pending.get(slot);
         let is_dead_letter = matches!(record.publish(), Some(Publish::DeadLetter { .. }));
         match record.state {
@@ -202,6 +215,9 @@ impl<R> Partition<R> {
     pub fn retry_now(&mut self, key: u64, now: Moment) -> RetriedNow {
         self.set_now(now);
         let mut found = RetriedNow::default();
+        if self.draining {
+            return found;
+        }
         let mut waiting = Vec::new();
         for (slot, record) in self.pending.iter() {
             if self.name_of(slot) != Some(key) {
@@ -247,7 +263,10 @@ impl<R> Partition<R> {
 
     pub(super) fn is_key_paused(&self, slot: u32) -> bool {
         let pauses_keys = self.directed.pauses_keys();
-        pauses_keys && self.name_of(slot).is_some_and(|key| self.directed.pauses(key))
+        pauses_keys
+            && self
+                .name_of(slot)
+                .is_some_and(|key| self.directed.pauses(key))
     }
 
     /// Whether the watermark waits for a record only since its key is paused.
@@ -282,7 +301,9 @@ impl<R> Partition<R> {
             .map(|(slot, record)| (record.offset, slot))
             .collect();
         resumed.sort_unstable();
-        resumed.into_iter().for_each(|(_, slot)| self.make_ready(slot));
+        resumed
+            .into_iter()
+            .for_each(|(_, slot)| self.make_ready(slot));
     }
 
     /// The key of a head that would be ready is paused.

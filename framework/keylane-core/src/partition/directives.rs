@@ -24,6 +24,16 @@ pub struct OperatorNote {
     pub why: Arc<str>,
 }
 
+impl OperatorNote {
+    /// The note of this operator.
+    pub fn new(by: impl Into<Arc<str>>, why: impl Into<Arc<str>>) -> Self {
+        Self {
+            by: by.into(),
+            why: why.into(),
+        }
+    }
+}
+
 /// Everything that is directed for one partition of one log.
 ///
 /// The caller bounds it. It is about a log, not about a name: for a topic that was re-created, or a
@@ -35,8 +45,7 @@ pub struct OperatorNote {
 ///
 /// let mut directives = PartitionDirectives::default();
 /// directives.paused_keys.insert(0x1f60_e652_ab9e_07d6);
-/// let note = OperatorNote { by: "ann".into(), why: "INC-7".into() };
-/// directives.skips.insert(Offset::new(17), note);
+/// directives.skips.insert(Offset::new(17), OperatorNote::new("ann", "INC-7"));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionDirectives {

@@ -47,11 +47,11 @@ impl<R> Partition<R> {
         }
         let slot = ticket.slot;
         self.attempt_ended(slot);
-        if let Some(publish) = self.pending.get(slot).publish() {
-            return self.publish(slot, publish);
-        }
         if self.is_to_be_skipped(slot) {
             return self.settle(slot, Settlement::SkippedByOperator);
+        }
+        if let Some(publish) = self.pending.get(slot).publish() {
+            return self.publish(slot, publish);
         }
         if self.pending.get(slot).attempts_here >= CLEARED_BY_FAILURES {
             self.unwatch(slot);

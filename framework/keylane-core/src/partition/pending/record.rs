@@ -28,8 +28,8 @@ pub(in crate::partition) struct PendingRecord<R> {
     pub(in crate::partition) attempts_here: u32,
     /// It may have killed, and has not been seen not to.
     pub(in crate::partition) watched: bool,
-    /// It is no sign of a killer that it has not run, and neither are those behind it: parked, not
-    /// due at delivery, or behind such a one. Used only while records are watched.
+    /// It is no sign of a killer that it has not run, and neither are those behind it: parked, of a
+    /// paused key, not due at delivery, or behind such a one. Used only while records are watched.
     pub(in crate::partition) stuck: bool,
     /// Its attempt runs longer than it should.
     pub(in crate::partition) slow: bool,
