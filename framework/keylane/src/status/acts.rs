@@ -33,19 +33,22 @@ pub(crate) trait TakesActs: Send + Sync {
     fn take_act(&self, act: Act) -> bool;
 }
 
+/// A partition.
+type Place = (Arc<str>, i32);
+
 /// The owners of the partitions that are assigned.
 #[derive(Default)]
 pub(crate) struct ActTakers {
-    by_place: DashMap<(Arc<str>, i32), (Epoch, Arc<dyn TakesActs>)>,
+    by_place: DashMap<Place, (Epoch, Arc<dyn TakesActs>)>,
 }
 
 impl ActTakers {
-    pub(crate) fn join(&self, place: (Arc<str>, i32), epoch: Epoch, taker: Arc<dyn TakesActs>) {
+    pub(crate) fn join(&self, place: Place, epoch: Epoch, taker: Arc<dyn TakesActs>) {
         self.by_place.insert(place, (epoch, taker));
     }
 
     /// The next epoch of the partition may have joined already.
-    pub(crate) fn leave(&self, place: &(Arc<str>, i32), epoch: Epoch) {
+    pub(crate) fn leave(&self, place: &Place, epoch: Epoch) {
         self.by_place
             .remove_if(place, |_, (joined, _)| *joined == epoch);
     }
