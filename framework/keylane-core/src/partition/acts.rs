@@ -51,6 +51,7 @@ pub enum ActRefused {
 
 /// What [`Partition::retry_now`] found of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetriedNow {
     /// Records that waited for a moment, and no longer do.
     pub retried: usize,
