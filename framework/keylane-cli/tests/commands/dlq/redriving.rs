@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use keylane::NewTask;
+use keylane::redrive::RedriveTask;
+use keylane::redrive::ops::TaskState;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -351,4 +353,70 @@ async fn what_makes_no_sense_is_refused() {
     let allowed = redrive(&letters, &["--max-count", "4", "--yes"]);
     assert_eq!(allowed.code, 0, "{allowed:?}");
     assert_eq!(copies(&letters, RETRY).len(), 2);
+}
+
+/// A task that stops after its first copy: the others would take a second each.
+async fn stopped(letters: &Letters, id: &str) {
+    let (first, stop) = tokio::sync::oneshot::channel::<()>();
+    let first = std::sync::Mutex::new(Some(first));
+    let ended = RedriveTask::of(DLQ)
+        .bootstrap_servers(letters.scene.broker.bootstrap_servers())
+        .id(id)
+        .by("ada")
+        .window(1)
+        .rate(1)
+        .on_progress(move |_| drop(first.lock().unwrap().take()))
+        .stop(async { drop(stop.await) })
+        .run()
+        .await
+        .unwrap();
+    assert_eq!(ended.state, TaskState::Running, "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_stopped_is_resumed_or_ended() {
+    let letters = letters().await;
+    letters
+        .write((0..5).map(|at| of_group_with_retries(at, "busy")))
+        .await;
+    stopped(&letters, "one").await;
+    let another = redrive(&letters, &["--yes"]);
+    assert_eq!(another.code, 1, "{another:?}");
+    assert!(another.messages.contains("--resume one"), "{another:?}");
+    let planned = redrive(&letters, &["--resume", "one", "--dry-run"]);
+    assert_eq!(planned.code, 0, "{planned:?}");
+    assert!(
+        planned.messages.contains("of 5 letters are done"),
+        "{planned:?}"
+    );
+    let resumed = redrive(&letters, &["--resume", "one", "--yes", "-o", "json"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    assert_eq!(copies(&letters, RETRY).len(), 5);
+
+    letters
+        .write((5..10).map(|at| of_group_with_retries(at, "busy")))
+        .await;
+    stopped(&letters, "two").await;
+    let cancel = [
+        "dlq",
+        "cancel",
+        GROUP,
+        "two",
+        "--why",
+        "the gateway is down",
+    ];
+    assert_eq!(letters.scene.keylane(&cancel).code, 0);
+    let status = ["dlq", "status", GROUP, "--task", "two"];
+    let status = letters.scene.keylane(&status);
+    assert!(status.output.contains("running, is to end"), "{status:?}");
+    assert!(status.output.contains("the gateway is down"), "{status:?}");
+    let ended = redrive(&letters, &["--resume", "two", "--yes"]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(
+        ended.messages.contains("it ended as cancelled"),
+        "{ended:?}"
+    );
+    let rest = redrive(&letters, &["--yes"]);
+    assert_eq!(rest.code, 0, "{rest:?}");
+    assert_eq!(copies(&letters, RETRY).len(), 10);
 }
