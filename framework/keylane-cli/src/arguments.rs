@@ -1,5 +1,8 @@
 //! The tree of commands.
 
+mod dlq;
+mod redrive;
+
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +11,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::Format;
+pub(crate) use dlq::{
+    By, DlqCommand, LettersArguments, LsArguments, OpenArgument, Place, PurgeArguments,
+};
+pub(crate) use redrive::{
+    ByArgument, CancelArguments, EditArguments, RedriveArguments, ResolveArguments, StatusArguments,
+};
 
 /// Looks into consumer groups of keylane.
 ///
@@ -74,6 +83,14 @@ pub(crate) enum Command {
     Offsets {
         #[command(subcommand)]
         command: OffsetsCommand,
+    },
+    /// Looks at dead letters, writes them back, and deletes what is done with.
+    ///
+    /// It reads the topic from its beginning to its end, joins no group, and reads the letters of
+    /// other programs too: Spring, KIP-1191, Connect, Karafka, SmallRye.
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
     },
     /// Checks what a group needs of its cluster, and names a fix for each problem.
     ///

@@ -21,3 +21,4 @@ mod outages;
 mod pause;
 mod rebalance;
 mod redrive;
+mod redrive_task;

@@ -11,6 +11,10 @@ pub(crate) enum TopicRole {
     Origin,
     Retry,
     DeadLetter,
+    /// A group's operations, of a redrive.
+    Operations,
+    /// Of a redrive's copies.
+    Target,
 }
 
 impl fmt::Display for TopicRole {
@@ -19,6 +23,8 @@ impl fmt::Display for TopicRole {
             Self::Origin => "origin topic",
             Self::Retry => "retry topic",
             Self::DeadLetter => "dead-letter topic",
+            Self::Operations => "operations topic",
+            Self::Target => "target topic",
         })
     }
 }
@@ -28,8 +34,8 @@ impl TopicRole {
     pub(crate) fn needs(self) -> &'static [Operation] {
         match self {
             Self::Origin => &[Operation::Read],
-            Self::Retry => &[Operation::Read, Operation::Write],
-            Self::DeadLetter => &[Operation::Write],
+            Self::Retry | Self::Operations => &[Operation::Read, Operation::Write],
+            Self::DeadLetter | Self::Target => &[Operation::Write],
         }
     }
 }

@@ -121,12 +121,12 @@ impl TopicPlan<'_> {
             {
                 let name = topic.name.clone();
                 return Err(match topic.role {
-                    TopicRole::Origin => TopicError::DuplicateOrigin { name },
                     TopicRole::Retry => TopicError::RetryIsOrigin { name },
                     TopicRole::DeadLetter => TopicError::DeadLetterIsConsumed {
                         name,
                         other: earlier.role,
                     },
+                    _ => TopicError::DuplicateOrigin { name },
                 });
             }
         }
