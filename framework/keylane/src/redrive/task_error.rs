@@ -143,6 +143,17 @@ pub enum RedriveTaskError {
         /// Why.
         reason: String,
     },
+    /// More letters cannot be copied than a task passes over, and the task has ended.
+    #[error(
+        "the redrive {id} has failed at the dead letter {place}: more than 10,000 letters that are not next to each \
+         other in its order cannot be copied; leave them out by the filter or by `ranges`, or mark them as resolved"
+    )]
+    TooManyRefused {
+        /// The task's name.
+        id: String,
+        /// The letter.
+        place: String,
+    },
     /// The order of the task cannot be read.
     #[error(
         "the order of the redrive {id} cannot be read: {reason}; begin another one by `take_over`"
