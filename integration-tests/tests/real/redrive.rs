@@ -20,6 +20,9 @@ use keylane_integration_tests::{
     wait::wait_until,
 };
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, Producer};
+
 const DEADLINE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 3;
 
@@ -303,6 +306,38 @@ async fn a_second_executor_fences_the_first_and_nothing_is_copied_twice() {
         (TaskState::Done, 500)
     );
     scene.check_copies(0..500).await;
+}
+
+/// As the brokers do where a transaction is open for too long: they give its transactional id another
+/// epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redrive_whose_lock_was_taken_away_goes_on_where_no_other_one_took_over() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka).await;
+    scene.write(400, 5, |_| "exhausted").await;
+    let done = Arc::new(AtomicU64::new(0));
+    let of_progress = done.clone();
+    let task = scene.task().id("first").rate(100);
+    let task = task.on_progress(move |it| of_progress.store(it.done, Ordering::Relaxed));
+    let running = tokio::spawn(task.run());
+    wait_until("it copies", DEADLINE, || done.load(Ordering::Relaxed) > 0).await;
+    let id = format!("keylane-redrive/{}/{}", scene.group, scene.dead);
+    let servers = kafka.bootstrap_servers().to_owned();
+    let fence = move || {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("transactional.id", id)
+            .create()
+            .unwrap();
+        producer.init_transactions(DEADLINE).unwrap();
+    };
+    tokio::task::spawn_blocking(fence).await.unwrap();
+    let ended = running.await.unwrap().unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.copied()),
+        (TaskState::Done, 400)
+    );
+    scene.check_copies(0..400).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

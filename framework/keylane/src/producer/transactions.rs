@@ -46,19 +46,29 @@ pub(crate) struct Transactions {
 }
 
 /// Why a transaction was not committed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum TransactionError {
-    /// Another producer has taken the transactional id.
+    /// Another producer has taken the transactional id, or the brokers ended a transaction that was
+    /// open for too long.
+    #[error("another producer has the transactional id, or a transaction was open for too long")]
     Fenced,
+    /// The producer cannot go on; another one can.
+    #[error("{0}")]
+    Lost(String),
     /// These records cannot be written, by their indexes.
+    #[error("{}", .0.first().map_or_else(String::new, |(_, error)| error.to_string()))]
     Refused(Vec<(usize, WriteError)>),
     /// A record cannot be written. The brokers refuse others with it, and do not say which it is.
+    #[error("{0}")]
     RefusedAmong(WriteError),
     /// The records were not written within the client's time for them. Fewer may be.
+    #[error("{0}")]
     Slow(String),
     /// The commit has no answer: the transaction may be committed.
+    #[error("{0}; the last transaction may be committed, which a resumed run finds out")]
     Unanswered(String),
     /// The brokers do not answer, or refuse.
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -199,8 +209,11 @@ impl Transactions {
             Ok(()) => return Ok(()),
             // There is nothing to abort, or it may be committed.
             Err(
-                failure
-                @ Attempt::Final(TransactionError::Fenced | TransactionError::Unanswered(_)),
+                failure @ Attempt::Final(
+                    TransactionError::Fenced
+                    | TransactionError::Lost(_)
+                    | TransactionError::Unanswered(_),
+                ),
             ) => return Err(failure),
             Err(failure) => failure,
         };
@@ -225,7 +238,6 @@ impl Transactions {
                 _ => false,
             };
             return Err(Attempt::Final(match self.failure(&error) {
-                Attempt::Final(TransactionError::Fenced) => TransactionError::Fenced,
                 Attempt::Final(TransactionError::Failed(reason))
                 | Attempt::Again(reason)
                 | Attempt::Slow(reason) => match requires_abort {
@@ -359,7 +371,7 @@ impl Transactions {
         let (code, reason) = self.producer.client().fatal_error()?;
         Some(match is_fenced(code) {
             true => TransactionError::Fenced,
-            false => TransactionError::Failed(reason + advice(code)),
+            false => TransactionError::Lost(reason + advice(code)),
         })
     }
 }

@@ -195,6 +195,9 @@ pub struct TaskProgress {
     /// Those of them that were passed over, by number from 0, ascending. Stored as ranges.
     #[serde(with = "forms::numbers")]
     pub refused: Vec<u64>,
+    /// The number of the run that wrote it: executors tell themselves from others by it.
+    #[serde(default)]
+    pub(crate) run: u32,
     /// When.
     #[serde(with = "forms::time")]
     pub at: SystemTime,
@@ -273,8 +276,14 @@ impl TaskProgress {
             done,
             gone,
             refused,
+            run: 0,
             at: clock::wall(),
         }
+    }
+
+    /// As the run of this number writes it.
+    pub(crate) fn of_run(self, run: u32) -> Self {
+        Self { run, ..self }
     }
 
     /// How many of the turns that are done have a copy.

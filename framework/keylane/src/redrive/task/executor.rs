@@ -49,12 +49,16 @@ enum Item {
 
 /// A task that runs.
 pub(super) struct Executor {
-    setup: Setup,
-    lock: Transactions,
-    log: OpsLog,
-    id: String,
+    pub(super) setup: Setup,
+    pub(super) lock: Transactions,
+    pub(super) log: OpsLog,
+    pub(super) id: String,
     record: TaskRecord,
     order: Order,
+    /// When the lock was taken again.
+    pub(super) regained: Option<Instant>,
+    /// Another executor has written.
+    pub(super) is_taken_over: bool,
     /// Of the target topics.
     partitions: BTreeMap<String, i32>,
     targets: Vec<Arc<str>>,
@@ -64,7 +68,7 @@ pub(super) struct Executor {
     source: TaskSource,
     letters: LettersInOrder,
     run: Run,
-    progress: TaskProgress,
+    pub(super) progress: TaskProgress,
     cancelled: Option<CancelRequest>,
     /// Those whose turns are next, in order.
     items: VecDeque<Item>,
@@ -122,6 +126,8 @@ impl Executor {
             items: VecDeque::new(),
             limit: Limit::none(),
             refused: Refusals::default(),
+            regained: None,
+            is_taken_over: false,
             canary: None,
             canary_at: Moment::ORIGIN,
             canary_seen: None,
@@ -147,6 +153,9 @@ impl Executor {
         loop {
             self.report();
             self.follow(Duration::ZERO)?;
+            if self.is_taken_over {
+                return Err(RedriveTaskError::TakenOver);
+            }
             if self.setup.stop.is_cancelled() {
                 return Ok(self.ended());
             }
@@ -176,12 +185,23 @@ impl Executor {
     }
 
     /// Looks whether somebody has requested the end, and waits so long at most.
-    fn follow(&mut self, wait: Duration) -> Result<(), RedriveTaskError> {
-        let (mut cancel, own) = (None, OpsKey::Cancel(self.id.clone()));
+    pub(super) fn follow(&mut self, wait: Duration) -> Result<(), RedriveTaskError> {
+        let (mut cancel, mut is_of_other) = (None, false);
+        let (own, run) = (&self.id, self.progress.run);
         let followed = self.log.follow(wait, |record| {
-            let is_own = record.key().and_then(OpsKey::read) == Some(own.clone());
-            if let Some(value) = record.value().filter(|_| is_own) {
-                cancel = read::<CancelRequest>(value).ok();
+            let key = record.key().and_then(OpsKey::read);
+            match (key, record.value()) {
+                (Some(OpsKey::Cancel(id)), Some(value)) if id == *own => {
+                    cancel = read::<CancelRequest>(value).ok();
+                }
+                (Some(OpsKey::Progress(id)), Some(value)) if id == *own => {
+                    is_of_other |= read::<TaskProgress>(value).is_ok_and(|it| it.run != run);
+                }
+                (Some(OpsKey::Task(id)), Some(value)) if id == *own => {
+                    let task = read::<TaskRecord>(value);
+                    is_of_other |= task.is_ok_and(|it| it.state != TaskState::Running);
+                }
+                _ => {}
             }
         });
         followed.map_err(|reason| self.setup.ops.unusable(reason))?;
@@ -190,6 +210,7 @@ impl Executor {
         if let Some(watch) = &self.canary {
             watch.serve();
         }
+        self.is_taken_over |= is_of_other;
         self.cancel(cancel);
         Ok(())
     }
@@ -215,7 +236,8 @@ impl Executor {
         }
         let until = turns.start + count as u64;
         let mut progress =
-            TaskProgress::new(until, self.progress.gone, self.progress.refused.clone());
+            TaskProgress::new(until, self.progress.gone, self.progress.refused.clone())
+                .of_run(self.progress.run);
         let mut records = Vec::with_capacity(count + 1);
         for (turn, item) in (turns.start..until).zip(&self.items) {
             match item {
@@ -237,9 +259,7 @@ impl Executor {
         self.run.begun(until, self.now());
         match self.lock.write_in_time(&records) {
             Ok(()) => {
-                self.note(turns.start, count);
-                self.progress = progress;
-                self.run.copied(until, copies as u64);
+                self.committed(progress);
                 self.limit.committed(self.record.settings.window);
                 Ok(())
             }
@@ -255,13 +275,16 @@ impl Executor {
                 Ok(())
             }
             Err(TransactionError::Slow(reason)) => self.slower(count as u64, reason),
-            Err(error) => Err(not_written(error)),
+            Err(error) => self.regain(error),
         }
     }
 
-    /// These items are done: those that were passed over are told.
-    fn note(&mut self, first: u64, count: usize) {
-        for (turn, item) in (first..).zip(self.items.drain(..count)) {
+    /// The task is so far now.
+    pub(super) fn committed(&mut self, progress: TaskProgress) {
+        let before = std::mem::replace(&mut self.progress, progress);
+        let more = self.progress.done.saturating_sub(before.done);
+        let count = usize::try_from(more).map_or(self.items.len(), |it| it.min(self.items.len()));
+        for (turn, item) in (before.done..).zip(self.items.drain(..count)) {
             if let Item::Refused(reason) = item {
                 let place = place(&self.setup.topic, &self.order, turn);
                 let task = &self.id;
@@ -269,6 +292,8 @@ impl Executor {
                 self.refused.add(format_args!("{place}: {reason}"));
             }
         }
+        let copies = self.progress.copies().saturating_sub(before.copies());
+        self.run.copied(self.progress.done, copies);
     }
 
     /// These copies are not written, by their number among the copies.
@@ -443,7 +468,9 @@ impl Executor {
         self.record.end(state, reason);
         let key = OpsKey::Task(self.id.clone());
         let record = self.setup.ops.record(&key, Some(written(&self.record)));
-        self.lock.write(&[&record]).map_err(not_written)?;
+        while let Err(error) = self.lock.write(&[&record]) {
+            self.regain(error)?;
+        }
         tracing::info!(
             task = self.id,
             topic = self.setup.topic,
@@ -492,20 +519,9 @@ fn place(topic: &str, order: &Order, turn: u64) -> String {
 pub(super) fn not_written(error: TransactionError) -> RedriveTaskError {
     match error {
         TransactionError::Fenced => RedriveTaskError::TakenOver,
-        TransactionError::Refused(refused) => RedriveTaskError::Transaction {
-            reason: (refused.first()).map_or_else(String::new, |(_, error)| error.to_string()),
-        },
-        TransactionError::RefusedAmong(error) => RedriveTaskError::Transaction {
+        error => RedriveTaskError::Transaction {
             reason: error.to_string(),
         },
-        TransactionError::Unanswered(reason) => RedriveTaskError::Transaction {
-            reason: format!(
-                "{reason}; the last transaction may be committed, which a resumed run finds out"
-            ),
-        },
-        TransactionError::Slow(reason) | TransactionError::Failed(reason) => {
-            RedriveTaskError::Transaction { reason }
-        }
     }
 }
 

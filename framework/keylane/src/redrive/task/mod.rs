@@ -4,6 +4,7 @@ mod canary;
 mod executor;
 mod letters_in_order;
 mod limit;
+mod regain;
 mod report;
 mod scan;
 mod setup;
