@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use keylane::config::{BootstrapServers, KafkaSettings};
 use keylane::operator::Operator;
+use keylane::redrive::ops::OpsTopic;
+use keylane::redrive::{Letters, LettersBuilder, RedriveTask};
 use serde::Deserialize;
 
 use crate::arguments::ConnectionArguments;
@@ -19,6 +21,8 @@ const BOOTSTRAP_SERVERS: &str = "KEYLANE_BOOTSTRAP_SERVERS";
 /// `KEYLANE_CLIENT_SASL_PASSWORD` is `sasl.password`.
 const SETTING: &str = "KEYLANE_CLIENT_";
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A transaction of a process that was killed may stay open for 20 seconds.
+const PATIENCE_OF_TRANSACTIONS: Duration = Duration::from_secs(30);
 /// A larger file is none of settings.
 const LARGEST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -80,6 +84,30 @@ impl Connection {
         let operator =
             Operator::connect(&self.bootstrap_servers, &self.kafka, group, self.patience);
         Ok(operator?)
+    }
+
+    /// The dead letters of a topic.
+    pub(crate) fn letters(&self, topic: &str) -> LettersBuilder {
+        Letters::of(topic)
+            .bootstrap_servers(self.bootstrap_servers.clone())
+            .kafka_settings(self.kafka.clone())
+            .patience(self.patience)
+    }
+
+    /// The operations topic of a group.
+    pub(crate) fn ops(&self, group: &str) -> OpsTopic {
+        OpsTopic::of(group)
+            .bootstrap_servers(self.bootstrap_servers.clone())
+            .kafka_settings(self.kafka.clone())
+            .patience(self.patience.max(PATIENCE_OF_TRANSACTIONS))
+    }
+
+    /// A redrive of the dead letters of a topic.
+    pub(crate) fn redrive(&self, topic: &str) -> RedriveTask {
+        RedriveTask::of(topic)
+            .bootstrap_servers(self.bootstrap_servers.clone())
+            .kafka_settings(self.kafka.clone())
+            .patience(self.patience.max(PATIENCE_OF_TRANSACTIONS))
     }
 
     pub(crate) fn patience(&self) -> Duration {

@@ -21,6 +21,9 @@ pub(crate) enum Failure {
     /// The command made sense, and was not carried out.
     #[error("{0}")]
     Refused(String),
+    /// The command began a change, and did not finish it.
+    #[error("{0}")]
+    Unfinished(String),
     #[error(transparent)]
     Operator(#[from] OperatorError),
     #[error("cannot write: {0}")]
@@ -34,7 +37,9 @@ impl Failure {
             // A reader that has seen enough, such as `head`, is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             // The command may have made its change before.
-            Self::Output(_) | Self::Operator(OperatorError::Unanswered { .. }) => PARTIAL,
+            Self::Output(_)
+            | Self::Unfinished(_)
+            | Self::Operator(OperatorError::Unanswered { .. }) => PARTIAL,
             _ => REFUSED,
         }
     }

@@ -8,6 +8,8 @@
     reason = "helpers of tests stop the test as the tests do"
 )]
 
+mod commands;
+mod dead_letter_commands;
 mod failure_policy;
 mod g1_no_silent_loss;
 mod g2_key_order;

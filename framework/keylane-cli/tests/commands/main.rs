@@ -4,6 +4,8 @@
     reason = "helpers of tests stop the test as the tests do"
 )]
 
+mod acts;
+mod dlq;
 mod doctor;
 mod lag;
 mod map;
@@ -15,7 +17,7 @@ use std::collections::BTreeMap;
 use keylane::config::KafkaSettings;
 use keylane::operator::{CommittedOffset, NewOffset, Operator};
 use keylane::{NewTask, TaskProducer};
-use keylane_cli::{Ask, Surroundings};
+use keylane_cli::{Ask, Progress, Surroundings};
 use keylane_core::commit_map;
 use keylane_core::{Evidence, LogId, Offset, Position, SettledRange};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -60,6 +62,7 @@ fn run(arguments: &[&str], ask: Option<Ask<'_>>) -> Answer {
         output: &mut output,
         messages: &mut messages,
         ask,
+        progress: Progress::Hidden,
     };
     let code = keylane_cli::run(arguments, surroundings);
     Answer {

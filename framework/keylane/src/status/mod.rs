@@ -3,6 +3,7 @@
 // The ground floor. The owners, the polling thread and the producers write here, the handle reads;
 // so nothing here depends on any of them.
 
+mod acts;
 mod control;
 pub(crate) mod error;
 mod fault_names;
@@ -25,6 +26,7 @@ pub use snapshot::{
     SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 
+pub(crate) use acts::{Act, ActKind, TakesActs};
 pub(crate) use control::Control;
 pub(crate) use figures::{Oldest, OwnerFigures};
 pub(crate) use lease::SharedLease;

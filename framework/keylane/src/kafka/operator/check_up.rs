@@ -131,7 +131,7 @@ impl Operator {
         brokers.iter().any(|it| Some(it.id) == controller)
     }
 
-    fn administer<T>(
+    pub(super) fn administer<T>(
         &self,
         doing: String,
         request: impl FnOnce(&AdminClient<LastError>, &AdminOptions) -> KafkaResult<T>,

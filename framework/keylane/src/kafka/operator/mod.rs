@@ -5,6 +5,7 @@
 //! given.
 
 mod check_up;
+mod deletion;
 mod error;
 mod reading;
 
@@ -20,6 +21,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 pub use check_up::Access;
 pub(super) use check_up::block_on;
+pub use deletion::Deletion;
 pub use error::OperatorError;
 pub use reading::RecordHead;
 
