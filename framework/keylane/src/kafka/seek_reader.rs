@@ -16,6 +16,8 @@ use crate::record::{Arena, Record};
 /// The most records of one read.
 const AT_ONCE: usize = 200;
 const POLL: Duration = Duration::from_millis(100);
+/// A client has about one a second.
+const EVENTS_AT_ONCE: usize = 4;
 const SEEK_WITHIN: Duration = Duration::from_secs(10);
 const SEEK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
@@ -113,6 +115,14 @@ impl SeekReader {
         Ok(())
     }
 
+    /// Serves the client while nothing is read: its statistics would pile up.
+    pub(crate) fn serve(&self) {
+        for _ in 0..EVENTS_AT_ONCE {
+            // Records are on the queue of our own.
+            let _ = self.client.poll(Duration::ZERO);
+        }
+    }
+
     /// Hands out the next records, and moves the place on. There may be none by then.
     pub(crate) fn read(
         &mut self,
@@ -186,4 +196,48 @@ impl SeekReader {
 
 fn is_end(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(Code::PartitionEOF)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    use super::*;
+    use crate::kafka::config::reader_config;
+    use crate::{NewTask, TaskProducer};
+
+    /// A redrive may wait for hours, and a client has statistics every second.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_that_is_served_takes_its_statistics_and_keeps_its_records() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        broker.create_topic("dead", 1).unwrap();
+        let producer = TaskProducer::builder("dead")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .application_id("test")
+            .start()
+            .await
+            .unwrap();
+        let tasks: Vec<_> = (0..5).map(|at| NewTask::new(at.to_string())).collect();
+        let written = producer.enqueue_all(tasks).await;
+        assert!(written.iter().all(Result::is_ok));
+        producer.close(Duration::from_secs(60)).await.unwrap();
+
+        let config = reader_config(broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
+        let mut reader = SeekReader::open(&config, "dead", [0]).unwrap();
+        reader.seek(0, 0).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // The client fetches ahead, and its statistics say so.
+        while reader.client.context().progress() < 5 {
+            assert!(Instant::now() < deadline, "the statistics are not served");
+            reader.serve();
+            std::thread::sleep(SEEK_AGAIN_AFTER);
+        }
+        let mut offsets = Vec::new();
+        let patience = Duration::from_secs(60);
+        let take = |record: Record| offsets.push(record.offset());
+        reader.read_until(5, patience, take).unwrap();
+        assert_eq!(offsets, [0, 1, 2, 3, 4]);
+    }
 }

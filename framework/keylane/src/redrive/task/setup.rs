@@ -48,12 +48,7 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
     // for: the lock ends it.
     let (_, state) = setup.opened(OpsEnd::Stable)?;
     setup.check(&state, &start)?;
-    let id = format!("keylane-redrive/{}/{}", setup.group, setup.topic);
-    let Connection {
-        patience, kafka, ..
-    } = &setup.connection;
-    let lock = Transactions::take(setup.connection.servers(), kafka.as_map(), &id, *patience);
-    let lock = lock.map_err(not_written)?;
+    let lock = setup.lock()?;
     // What an earlier holder has written is there by now, and nothing of it follows.
     let (log, state) = setup.opened(OpsEnd::Last)?;
     setup.check(&state, &start)?;
@@ -65,7 +60,18 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
 }
 
 impl Setup {
-    fn opened(&self, end: OpsEnd) -> Result<(OpsLog, OpsState), RedriveTaskError> {
+    pub(super) fn lock(&self) -> Result<Transactions, RedriveTaskError> {
+        let id = format!("keylane-redrive/{}/{}", self.group, self.topic);
+        let Connection {
+            patience, kafka, ..
+        } = &self.connection;
+        let lock = Transactions::take(self.connection.servers(), kafka.as_map(), &id, *patience);
+        lock.map_err(|error| RedriveTaskError::Lock {
+            reason: error.to_string(),
+        })
+    }
+
+    pub(super) fn opened(&self, end: OpsEnd) -> Result<(OpsLog, OpsState), RedriveTaskError> {
         let opened = self.ops.opened(end, Some(&self.topic))?;
         opened.ok_or_else(|| self.ops.unusable("it was deleted".to_owned()))
     }
@@ -152,7 +158,7 @@ impl Setup {
             record.target_ends = CanaryWatch::ends(&self.connection, &record.targets)
                 .map_err(|reason| RedriveTaskError::Transaction { reason })?;
         }
-        let progress = TaskProgress::new(0, 0, Vec::new());
+        let progress = TaskProgress::new(0, 0, Vec::new()).of_run(fastrand::u32(..));
         let mut records = Vec::new();
         if let Some(old) = state.running(&self.topic) {
             let mut ended = old.record.clone();
@@ -203,6 +209,11 @@ impl Setup {
         }
         let progress = task.progress.cloned();
         let progress = progress.ok_or_else(|| unread("its progress is missing".to_owned()))?;
+        // An executor that has lost the lock waits for this.
+        let progress = progress.of_run(fastrand::u32(..));
+        let key = OpsKey::Progress(id.clone());
+        let announced = self.ops.record(&key, Some(written(&progress)));
+        lock.write(&[&announced]).map_err(not_written)?;
         let partitions = self.partitions(&record)?;
         let cancel = task.cancel.cloned();
         tracing::info!(
