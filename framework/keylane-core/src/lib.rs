@@ -24,6 +24,7 @@
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was re-created |
 //! | [`OffsetReset`] | what an operator's reset repeats and passes over, and the metadata that is true then |
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
+//! | [`control`] | what holds by a group's control topic, and which members run it |
 //! | [`redrive`] | which dead letters are written back, in which order, and what of it survives a crash |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
@@ -77,6 +78,7 @@ mod backoff;
 mod beginning;
 mod budget;
 pub mod commit_map;
+pub mod control;
 mod doubling;
 mod elias_gamma;
 mod evidence;
