@@ -4,6 +4,7 @@
 // so nothing here depends on any of them.
 
 mod control;
+mod control_feed;
 pub(crate) mod error;
 mod fault_names;
 mod figures;
@@ -16,6 +17,7 @@ mod places;
 mod snapshot;
 mod troubles;
 
+pub use control_feed::{ControlPause, ControlStatus};
 pub(crate) use error::SubscriptionError;
 pub use hot_keys::{HotKey, HotKeys};
 pub use outage::{OngoingOutage, OutageKind, OutageStatus};
@@ -26,6 +28,7 @@ pub use snapshot::{
 };
 
 pub(crate) use control::Control;
+pub(crate) use control_feed::ControlFeed;
 pub(crate) use figures::{Oldest, OwnerFigures};
 pub(crate) use lease::SharedLease;
 pub(crate) use outage::OutageWatch;

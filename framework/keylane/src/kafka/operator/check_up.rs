@@ -131,7 +131,7 @@ impl Operator {
         brokers.iter().any(|it| Some(it.id) == controller)
     }
 
-    fn administer<T>(
+    pub(super) fn administer<T>(
         &self,
         doing: String,
         request: impl FnOnce(&AdminClient<LastError>, &AdminOptions) -> KafkaResult<T>,
@@ -152,7 +152,9 @@ impl Operator {
 }
 
 /// Waits on a thread of its own, because the caller may be one of a runtime.
-fn block_on<T: Send>(request: impl Future<Output = KafkaResult<T>> + Send) -> KafkaResult<T> {
+pub(super) fn block_on<T: Send>(
+    request: impl Future<Output = KafkaResult<T>> + Send,
+) -> KafkaResult<T> {
     let wait = || {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.map_err(|_| KafkaError::Canceled)?.block_on(request)

@@ -11,6 +11,7 @@ pub(crate) enum TopicRole {
     Origin,
     Retry,
     DeadLetter,
+    Control,
 }
 
 impl fmt::Display for TopicRole {
@@ -19,6 +20,7 @@ impl fmt::Display for TopicRole {
             Self::Origin => "origin topic",
             Self::Retry => "retry topic",
             Self::DeadLetter => "dead-letter topic",
+            Self::Control => "control topic",
         })
     }
 }
@@ -28,7 +30,7 @@ impl TopicRole {
     pub(crate) fn needs(self) -> &'static [Operation] {
         match self {
             Self::Origin => &[Operation::Read],
-            Self::Retry => &[Operation::Read, Operation::Write],
+            Self::Retry | Self::Control => &[Operation::Read, Operation::Write],
             Self::DeadLetter => &[Operation::Write],
         }
     }
@@ -73,6 +75,15 @@ pub(crate) enum TopicError {
          its dead letters would be consumed again; give them a topic of their own, such as `{name}-dlq`"
     )]
     DeadLetterIsConsumed { name: String, other: TopicRole },
+
+    #[error(
+        "control topic `{name}` is also the subscription's {other}: give it a name of its own, such as \
+         `{name}-keylane-control`"
+    )]
+    ControlIsUsed { name: String, other: TopicRole },
+
+    #[error("control topic `{name}` {problem}")]
+    ControlTopic { name: String, problem: String },
 
     #[error("the Kafka client refuses its settings: {reason}; correct that setting")]
     Settings { reason: String },
@@ -133,9 +144,17 @@ fn missing(topics: &[NamedTopic]) -> String {
 }
 
 fn list(topics: &[NamedTopic]) -> String {
-    topics
-        .iter()
-        .map(NamedTopic::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    let described = |topic: &NamedTopic| match topic.role {
+        TopicRole::Control => format!("{topic} ({})", how_to_create_control(&topic.name)),
+        _ => topic.to_string(),
+    };
+    topics.iter().map(described).collect::<Vec<_>>().join(", ")
+}
+
+/// What an operator has to do.
+pub(crate) fn how_to_create_control(name: &str) -> String {
+    format!(
+        "create it by `keylane control create GROUP`, or by `kafka-topics.sh --create --topic {name} --partitions 1 \
+         --config cleanup.policy=compact`"
+    )
 }

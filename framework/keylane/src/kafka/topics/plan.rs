@@ -21,6 +21,7 @@ pub(crate) struct TopicPlan<'a> {
     pub(crate) origins: &'a [String],
     pub(crate) retry: Option<&'a str>,
     pub(crate) dead_letter: Option<&'a str>,
+    pub(crate) control: Option<&'a str>,
     /// The consumer group.
     pub(crate) group: &'a str,
 }
@@ -104,6 +105,7 @@ impl TopicPlan<'_> {
             self.dead_letter
                 .map(|name| named(TopicRole::DeadLetter, name)),
         );
+        topics.extend(self.control.map(|name| named(TopicRole::Control, name)));
 
         if self.origins.is_empty() {
             return Err(TopicError::NoOrigin);
@@ -124,6 +126,10 @@ impl TopicPlan<'_> {
                     TopicRole::Origin => TopicError::DuplicateOrigin { name },
                     TopicRole::Retry => TopicError::RetryIsOrigin { name },
                     TopicRole::DeadLetter => TopicError::DeadLetterIsConsumed {
+                        name,
+                        other: earlier.role,
+                    },
+                    TopicRole::Control => TopicError::ControlIsUsed {
                         name,
                         other: earlier.role,
                     },
@@ -267,6 +273,7 @@ mod tests {
             origins: &origins,
             retry,
             dead_letter,
+            control: None,
             group: "g",
         };
         check(&config, &plan, Duration::ZERO)
@@ -313,6 +320,7 @@ mod tests {
             origins: &["a".to_owned()],
             retry: None,
             dead_letter: None,
+            control: None,
             group: "g",
         };
         let error = check(&config, &plan, Duration::from_secs(5)).unwrap_err();
@@ -336,6 +344,7 @@ mod tests {
                 origins: &["a".to_owned()],
                 retry: None,
                 dead_letter: None,
+                control: None,
                 group: "g",
             };
             done.send(check(&config, &plan, Duration::from_millis(800)))
@@ -361,6 +370,7 @@ mod tests {
             origins: &["a".to_owned()],
             retry: None,
             dead_letter: None,
+            control: None,
             group: "g",
         };
         let text = check(&config, &plan, Duration::ZERO)
@@ -398,6 +408,7 @@ mod broker_tests {
             origins: &origins,
             retry: Some("retry"),
             dead_letter: Some("dead"),
+            control: None,
             group: "g",
         };
         let report = check(&config(&broker), &plan, Duration::from_secs(10)).unwrap();
@@ -424,6 +435,7 @@ mod broker_tests {
             origins: &origins,
             retry: Some("gone-retry"),
             dead_letter: Some("gone-dead"),
+            control: None,
             group: "g",
         };
         for _ in 0..2 {
@@ -448,6 +460,7 @@ mod broker_tests {
             origins: &["late".to_owned()],
             retry: None,
             dead_letter: None,
+            control: None,
             group: "g",
         };
         let cluster = Cluster::new(&config).unwrap();
