@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::commands::control::arguments::{ControlCommand, PauseArguments, ResumeArguments};
 use crate::output::Format;
 
 /// Looks into consumer groups of keylane.
@@ -74,6 +75,18 @@ pub(crate) enum Command {
     Offsets {
         #[command(subcommand)]
         command: OffsetsCommand,
+    },
+    /// Pauses a group, a topic or a partition in every member, by the control topic.
+    ///
+    /// The pause holds over restarts and rebalances until it is resumed or --until is there. What
+    /// runs finishes. Members need control_topic in their settings.
+    Pause(PauseArguments),
+    /// Ends such a pause. It is named as it was when it was paused.
+    Resume(ResumeArguments),
+    /// Shows what is ordered by a group's control topic, or creates the topic.
+    Control {
+        #[command(subcommand)]
+        command: ControlCommand,
     },
     /// Checks what a group needs of its cluster, and names a fix for each problem.
     ///

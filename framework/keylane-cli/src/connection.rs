@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keylane::config::{BootstrapServers, KafkaSettings};
+use keylane::control::Commander;
 use keylane::operator::Operator;
 use serde::Deserialize;
 
@@ -18,6 +19,7 @@ const CONFIG: &str = "KEYLANE_CONFIG";
 const BOOTSTRAP_SERVERS: &str = "KEYLANE_BOOTSTRAP_SERVERS";
 /// `KEYLANE_CLIENT_SASL_PASSWORD` is `sasl.password`.
 const SETTING: &str = "KEYLANE_CLIENT_";
+const USER: &str = "USER";
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A larger file is none of settings.
 const LARGEST_FILE_BYTES: u64 = 1024 * 1024;
@@ -28,6 +30,7 @@ pub(crate) struct Connection {
     bootstrap_servers: BootstrapServers,
     kafka: KafkaSettings,
     patience: Duration,
+    user: Option<String>,
 }
 
 /// The part of a subscription's settings file that is about the cluster.
@@ -70,6 +73,7 @@ impl Connection {
             bootstrap_servers,
             kafka,
             patience: arguments.timeout.unwrap_or(PATIENCE),
+            user: environment.get(USER).filter(|it| !it.is_empty()).cloned(),
         })
     }
 
@@ -80,6 +84,26 @@ impl Connection {
         let operator =
             Operator::connect(&self.bootstrap_servers, &self.kafka, group, self.patience);
         Ok(operator?)
+    }
+
+    /// Of the group's control topic, or the one that is named.
+    pub(crate) fn commander(&self, group: &str, topic: Option<&str>) -> Result<Commander, Failure> {
+        if group.trim().is_empty() {
+            return Err(Failure::Usage("the group's name is empty".to_owned()));
+        }
+        let commander = Commander::connect(
+            &self.bootstrap_servers,
+            &self.kafka,
+            group,
+            topic,
+            self.patience,
+        );
+        Ok(commander?)
+    }
+
+    /// Who runs the command, by the environment.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     pub(crate) fn patience(&self) -> Duration {

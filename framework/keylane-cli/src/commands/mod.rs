@@ -1,5 +1,6 @@
 //! What the commands do.
 
+pub(crate) mod control;
 mod doctor;
 mod lag;
 mod map;
@@ -48,6 +49,9 @@ pub(crate) fn run(
             OffsetsCommand::Show { group } => offsets::show::run(connection, group),
             OffsetsCommand::Reset(arguments) => offsets::reset::run(connection, arguments, ask),
         },
+        Command::Pause(arguments) => control::pause(connection, arguments),
+        Command::Resume(arguments) => control::resume(connection, arguments),
+        Command::Control { command } => control::run(connection, command),
         Command::Doctor { group, retry_topic } => doctor::run(connection, group, retry_topic),
         // They need no cluster, and were answered before.
         Command::Completion { .. } | Command::Man => Ok(Table::new(&[]).into()),
