@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 
 use crate::problem::Problem;
 
-/// No request needs a body at all.
+/// Acts on keys and records have a small body.
 pub(crate) const BODY_BYTES: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -121,17 +121,17 @@ pub(crate) async fn check(
     if let Err(problem) = hosts.check(request.uri(), request.headers()) {
         return problem.into_response();
     }
-    match without_body(request).await {
+    match with_whole_body(request).await {
         Ok(request) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Reads the body, so that the connection can be used again, and drops it.
-async fn without_body(request: Request) -> Result<Request, Problem> {
+/// Reads the body, so that the connection can be used again.
+async fn with_whole_body(request: Request) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES)).await {
-        Ok(Ok(_)) => Ok(Request::from_parts(parts, Body::empty())),
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body))),
         Ok(Err(error))
             if error
                 .source()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keylane::SubscriptionHandle;
 
 use crate::access::{Hosts, Token};
+use crate::acts::ACT_TIMEOUT;
 use crate::routes::{Metrics, Shared};
 use crate::served::{AllServed, Served};
 use crate::{AdminError, AdminRoutes, AdminServer};
@@ -76,7 +77,7 @@ impl AdminServerBuilder {
         self
     }
 
-    /// Allows pausing, resuming and shutting down to requests with `Authorization: Bearer <token>`.
+    /// Allows pausing, resuming, shutting down and acts on keys and records to requests with `Authorization: Bearer <token>`.
     /// Without it they are refused.
     ///
     /// Take a long random one. It is never shown or logged.
@@ -177,6 +178,7 @@ impl AdminServerBuilder {
                 allowed: self.allowed_hosts,
             },
             polling_limit: self.polling_limit,
+            act_timeout: ACT_TIMEOUT,
             metrics: self.metrics,
         })
     }

@@ -85,6 +85,7 @@
 //! Errors are problem details (RFC 9457) with a `code` for programs.
 
 mod access;
+mod acts;
 mod admin_routes;
 mod answers;
 mod builder;

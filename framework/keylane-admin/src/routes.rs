@@ -15,6 +15,7 @@ use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 
 use crate::access::{self, Hosts, Token};
+use crate::acts;
 use crate::answers::{
     OldestList, Requested, SubscriptionDetail, SubscriptionList, SubscriptionSummary, json,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) token: Option<Token>,
     pub(crate) hosts: Hosts,
     pub(crate) polling_limit: Duration,
+    pub(crate) act_timeout: Duration,
     pub(crate) metrics: Option<Metrics>,
 }
 
@@ -57,8 +59,8 @@ impl fmt::Debug for Metrics {
 type Routes = MethodRouter<Arc<Shared>>;
 /// A path, and what answers there.
 type Route = (&'static str, fn() -> Routes);
-type Answer = Result<Response, Problem>;
-type At<T> = Result<Path<T>, PathRejection>;
+pub(crate) type Answer = Result<Response, Problem>;
+pub(crate) type At<T> = Result<Path<T>, PathRejection>;
 type Limited = Result<Query<Limit>, QueryRejection>;
 type PartitionPath = (String, String, String);
 
@@ -77,6 +79,23 @@ pub(crate) const ROUTES: &[Route] = &[
         post(release_held)
     }),
     ("/v1/subscriptions/{name}/shutdown", || post(shutdown)),
+    ("/v1/subscriptions/{name}/keys/pause", || {
+        post(acts::pause_key)
+    }),
+    ("/v1/subscriptions/{name}/keys/resume", || {
+        post(acts::resume_key)
+    }),
+    ("/v1/subscriptions/{name}/keys/retry-now", || {
+        post(acts::retry_now)
+    }),
+    (
+        "/v1/subscriptions/{name}/partitions/{topic}/{partition}/records/{offset}/skip",
+        || post(acts::skip),
+    ),
+    (
+        "/v1/subscriptions/{name}/partitions/{topic}/{partition}/records/{offset}/dead-letter-now",
+        || post(acts::dead_letter_now),
+    ),
     (
         "/v1/subscriptions/{name}/partitions/{topic}/{partition}",
         || get(partition),
@@ -123,7 +142,7 @@ fn paths() -> Router<Arc<Shared>> {
 }
 
 impl Shared {
-    fn find(&self, name: &str) -> Result<Arc<dyn Served>, Problem> {
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<dyn Served>, Problem> {
         let found = lock::read(&self.subscriptions).find(name);
         found.ok_or_else(|| {
             let text =
@@ -340,13 +359,13 @@ fn steer_partition(
     Ok(json(StatusCode::ACCEPTED, &requested))
 }
 
-fn at<T>(path: At<T>) -> Result<T, Problem> {
+pub(crate) fn at<T>(path: At<T>) -> Result<T, Problem> {
     let Path(path) =
         path.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_path", error.body_text()))?;
     Ok(path)
 }
 
-fn not_assigned(topic: &str, partition: &str) -> Problem {
+pub(crate) fn not_assigned(topic: &str, partition: &str) -> Problem {
     let text = format!("partition {partition} of topic `{topic}` is not assigned to this member");
     Problem::new(StatusCode::NOT_FOUND, "partition_not_assigned", text)
 }

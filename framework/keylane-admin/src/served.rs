@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use keylane::SubscriptionHandle;
 use keylane::status::{HotKeys, State, SubscriptionStatus};
+use keylane::subscription::OperatorNote;
+
+use crate::acts::{self, Act, Acting};
 
 pub(crate) trait Served: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
@@ -21,6 +24,7 @@ pub(crate) trait Served: fmt::Debug + Send + Sync {
     fn pause_partition(&self, topic: &str, partition: i32) -> bool;
     /// `false` where the partition is not assigned.
     fn resume_partition(&self, topic: &str, partition: i32) -> bool;
+    fn act(&self, act: Act, note: OperatorNote) -> Acting<'_>;
 }
 
 impl Served for SubscriptionHandle {
@@ -66,6 +70,10 @@ impl Served for SubscriptionHandle {
 
     fn resume_partition(&self, topic: &str, partition: i32) -> bool {
         self.resume_partition(topic, partition).is_ok()
+    }
+
+    fn act(&self, act: Act, note: OperatorNote) -> Acting<'_> {
+        Box::pin(acts::carry_out(self, act, note))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The router without a network and without Kafka.
 
+mod acts;
 mod described;
 mod mounted;
 mod probes;
@@ -13,16 +14,19 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
+use keylane::error::ActError;
 use keylane::record::KeyHash;
 use keylane::status::{
     ControlStatus, HotKey, HotKeys, InFlight, OldestRecord, OngoingOutage, OutageKind,
     OutageStatus, PartitionStatus, PausedBy, Position, RecordState, State, SubscriptionStatus,
     Trouble, TroubleKind, TroublePlace,
 };
+use keylane::subscription::{ActTime, KeyResumed, OperatorNote, RetriedNow};
 use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::access::{Hosts, Token};
+use crate::acts::{Act, ActResult, Acting};
 use crate::routes::{Metrics, Shared, alone};
 use crate::served::{AllServed, Served};
 
@@ -44,6 +48,7 @@ struct Asked {
     paused_partitions: BTreeSet<(String, i32)>,
     released: bool,
     shutdown: bool,
+    acts: Vec<(Act, OperatorNote)>,
 }
 
 impl Scripted {
@@ -138,6 +143,28 @@ impl Served for Scripted {
             asked.paused_partitions.remove(&place);
         });
         self.has(topic, partition)
+    }
+
+    /// The key `slow` and the offset 503 have no answer, and the offset 409 no dead-letter topic.
+    fn act(&self, act: Act, note: OperatorNote) -> Acting<'_> {
+        self.ask(|asked| asked.acts.push((act.clone(), note)));
+        Box::pin(async move {
+            match act {
+                Act::PauseKey(key) | Act::ResumeKey(key) | Act::RetryNow(key)
+                    if key.hash == KeyHash::of(b"slow") =>
+                {
+                    std::future::pending().await
+                }
+                Act::PauseKey(_) => Ok(ActResult::Paused),
+                Act::ResumeKey(_) => Ok(ActResult::Resumed(KeyResumed::Resumed)),
+                Act::RetryNow(_) => Ok(ActResult::Retried(RetriedNow::default())),
+                Act::Skip(at) | Act::DeadLetterNow(at) => match at.offset {
+                    503 => std::future::pending().await,
+                    409 => Err(ActError::NoDeadLetterTopic),
+                    _ => Ok(ActResult::At(ActTime::AfterItsAttempt)),
+                },
+            }
+        })
     }
 }
 
@@ -234,6 +261,7 @@ fn shared<const N: usize>(subscriptions: [&Arc<Scripted>; N], token: Option<&str
             allowed: Vec::new(),
         },
         polling_limit: Duration::from_secs(30),
+        act_timeout: Duration::from_millis(20),
         metrics: None,
     })
 }

@@ -99,6 +99,20 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TOPIC")]
         retry_topic: Vec<String>,
     },
+    /// Has members start no attempt of a key, until it is resumed or the partition is given up.
+    ///
+    /// It does not survive a restart of the member. Acts on keys and records go to the members'
+    /// admin endpoints, and need their token: by --token-file, or the environment
+    /// KEYLANE_ADMIN_TOKEN.
+    PauseKey(KeyActArguments),
+    /// Has members start the attempts of a paused key again.
+    ResumeKey(KeyActArguments),
+    /// Ends the waiting of a key's records for a back-off or their due time.
+    RetryNow(KeyActArguments),
+    /// Writes one record to the dead-letter topic, and settles it by that.
+    DeadLetterNow(RecordActArguments),
+    /// Lets go the records that members hold because of an outage. Good ones may be among them.
+    Release(ActArguments),
     /// Prints a completion script for a shell.
     Completion {
         /// The shell.
@@ -106,6 +120,63 @@ pub(crate) enum Command {
     },
     /// Prints the manual page.
     Man,
+}
+
+/// The members that an act is for, and who orders it.
+#[derive(Debug, Args)]
+pub(crate) struct ActArguments {
+    /// The consumer group.
+    pub(crate) group: String,
+    /// The admin endpoint of a member, such as http://10.0.0.7:9465; repeated for each member.
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) admin: Vec<String>,
+    /// A file with the token of the endpoints. Without it, the environment KEYLANE_ADMIN_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyActArguments {
+    #[command(flatten)]
+    pub(crate) members: ActArguments,
+    #[command(flatten)]
+    pub(crate) key: KeyArguments,
+    /// Only in this topic. Without it in all, the retry topic too.
+    #[arg(short, long)]
+    pub(crate) topic: Option<String>,
+    #[command(flatten)]
+    pub(crate) note: NoteArguments,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct KeyArguments {
+    /// The key, where it is text.
+    #[arg(short, long)]
+    pub(crate) key: Option<String>,
+    /// The key's hash, as hot keys and the oldest records have it: 16 hexadecimal digits.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) key_hash: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordActArguments {
+    #[command(flatten)]
+    pub(crate) members: ActArguments,
+    /// The record, as TOPIC/PARTITION@OFFSET.
+    pub(crate) record: RecordPlace,
+    #[command(flatten)]
+    pub(crate) note: NoteArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NoteArguments {
+    /// Why, for the log and the dead letter.
+    #[arg(long)]
+    pub(crate) why: String,
+    /// Who orders it. Without it, the environment USER.
+    #[arg(long)]
+    pub(crate) by: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -233,6 +304,26 @@ impl FromStr for TopicPartition {
     }
 }
 
+/// A record by its offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordPlace {
+    pub(crate) partition: TopicPartition,
+    pub(crate) offset: i64,
+}
+
+impl FromStr for RecordPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (partition, offset) = text.split_once('@').unwrap_or_default();
+        let offset = offset.parse().ok().filter(|it| *it >= 0);
+        match (partition.parse(), offset) {
+            (Ok(partition), Some(offset)) => Ok(Self { partition, offset }),
+            _ => Err("give TOPIC/PARTITION@OFFSET, such as parking-events/3@4711".to_owned()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +347,11 @@ mod tests {
         assert_eq!((&*parsed.topic, parsed.partition), ("parking-events", 3));
         for wrong in ["parking-events", "/3", "a/-1", "a/b", "a/3/4", "a b/3"] {
             assert!(partition(wrong).is_err(), "{wrong}");
+        }
+        let record = "parking-events/3@4711".parse::<RecordPlace>().unwrap();
+        assert_eq!((record.partition, record.offset), (parsed, 4_711));
+        for wrong in ["parking-events/3", "a/3@", "a/3@-1", "a@3"] {
+            assert!(wrong.parse::<RecordPlace>().is_err(), "{wrong}");
         }
     }
 }

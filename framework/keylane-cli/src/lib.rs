@@ -94,8 +94,12 @@ fn execute(
         }
         _ => {}
     }
-    let connection = Connection::resolve(&arguments.connection, &surroundings.environment)?;
-    let report = commands::run(&arguments.command, &connection, &mut surroundings.ask)?;
+    let environment = &surroundings.environment;
+    let connection = Connection::resolve(&arguments.connection, environment)?;
+    let report = match commands::acts::order(&arguments.command, environment)? {
+        Some(order) => order.carry_out(connection.patience())?,
+        None => commands::run(&arguments.command, &connection, &mut surroundings.ask)?,
+    };
     for note in &report.notes {
         writeln!(surroundings.messages, "{note}")?;
     }

@@ -90,17 +90,7 @@ impl Members {
         group: &str,
         patience: Duration,
     ) -> Result<Self, Failure> {
-        if let Some(wrong) = endpoints.iter().find(|it| !it.starts_with("http://")) {
-            let wrong = without_user(wrong);
-            let text = format!("--admin {wrong}: give http://HOST:PORT; the endpoint has no TLS");
-            return Err(Failure::Usage(text));
-        }
-        let config = Agent::config_builder()
-            .timeout_global(Some(patience))
-            .max_redirects(0)
-            .proxy(None)
-            .build();
-        let agent = Agent::new_with_config(config);
+        let agent = agent(endpoints, patience)?;
         let mut members = Self::default();
         for endpoint in endpoints {
             let endpoint = endpoint.trim_end_matches('/');
@@ -125,17 +115,9 @@ impl Members {
         endpoint: &str,
         group: &str,
     ) -> Result<Vec<String>, String> {
-        let list: SubscriptionList = get(agent, &format!("{endpoint}/v1/subscriptions"))?;
-        let mut of_group = list.subscriptions.iter().filter(|it| it.group == group);
-        let Some(first) = of_group.next() else {
-            return Err(format!("no subscription of group {group}"));
-        };
         let mut missing = Vec::new();
-        for subscription in [first].into_iter().chain(of_group) {
-            let address = format!(
-                "{endpoint}/v1/subscriptions/{}",
-                encoded(&subscription.name)
-            );
+        for name in subscriptions_of(agent, endpoint, group)? {
+            let address = format!("{endpoint}/v1/subscriptions/{}", encoded(&name));
             let detail: Detail = get(agent, &address)?;
             let hot_keys = get(agent, &format!("{address}/hot-keys?limit={HOT_KEYS}"));
             let hot_keys: Option<HotKeyLists> = hot_keys
@@ -170,6 +152,42 @@ impl Members {
     }
 }
 
+/// The names of a group's subscriptions at an endpoint.
+pub(crate) fn subscriptions_of(
+    agent: &Agent,
+    endpoint: &str,
+    group: &str,
+) -> Result<Vec<String>, String> {
+    let list: SubscriptionList = get(agent, &format!("{endpoint}/v1/subscriptions"))?;
+    let of_group = list
+        .subscriptions
+        .into_iter()
+        .filter(|it| it.group == group);
+    let names: Vec<_> = of_group.map(|it| it.name).collect();
+    if names.is_empty() {
+        return Err(format!("no subscription of group {group}"));
+    }
+    Ok(names)
+}
+
+/// Asks admin endpoints.
+///
+/// # Errors
+/// Where an address is none of an admin endpoint.
+pub(crate) fn agent(endpoints: &[String], patience: Duration) -> Result<Agent, Failure> {
+    if let Some(wrong) = endpoints.iter().find(|it| !it.starts_with("http://")) {
+        let wrong = without_user(wrong);
+        let text = format!("--admin {wrong}: give http://HOST:PORT; the endpoint has no TLS");
+        return Err(Failure::Usage(text));
+    }
+    let config = Agent::config_builder()
+        .timeout_global(Some(patience))
+        .max_redirects(0)
+        .proxy(None)
+        .build();
+    Ok(Agent::new_with_config(config))
+}
+
 fn get<T: DeserializeOwned>(agent: &Agent, address: &str) -> Result<T, String> {
     let mut answer = agent.get(address).call().map_err(|it| it.to_string())?;
     let body = answer.body_mut().with_config().limit(LARGEST_ANSWER_BYTES);
@@ -178,7 +196,7 @@ fn get<T: DeserializeOwned>(agent: &Agent, address: &str) -> Result<T, String> {
 }
 
 /// An address without its user and password, for messages.
-fn without_user(address: &str) -> String {
+pub(crate) fn without_user(address: &str) -> String {
     let (scheme, rest) = match address.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), address),
@@ -189,7 +207,7 @@ fn without_user(address: &str) -> String {
 }
 
 /// A name as one segment of a path.
-fn encoded(name: &str) -> String {
+pub(crate) fn encoded(name: &str) -> String {
     let encoded = name.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
             char::from(byte).to_string()

@@ -97,11 +97,13 @@ pub enum Reason {
     Poison,
     /// It held up its partition.
     Blocker,
+    /// An operator ordered it.
+    Operator,
 }
 
 impl Reason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Exhausted,
         Self::Fatal,
         Self::Undecodable,
@@ -109,10 +111,11 @@ impl Reason {
         Self::TimedOut,
         Self::Poison,
         Self::Blocker,
+        Self::Operator,
     ];
 
     /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`,
-    /// `poison` or `blocker`.
+    /// `poison`, `blocker` or `operator`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
@@ -122,6 +125,7 @@ impl Reason {
             Self::TimedOut => "timeout",
             Self::Poison => "poison",
             Self::Blocker => "blocker",
+            Self::Operator => "operator",
         }
     }
 
@@ -177,6 +181,10 @@ mod tests {
         assert_eq!(Reason::Poison.to_string(), "poison");
         assert!(!Reason::Poison.may_be_an_outage());
         assert_eq!(Reason::Blocker.to_string(), "blocker");
+        assert_eq!(Reason::Operator.to_string(), "operator");
+        assert!(
+            !Reason::Operator.may_be_an_outage() && !Reason::Operator.may_be_a_bad_deployment()
+        );
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Lanes {
 
     /// Takes the head out of its lane and returns the new head's slot.
     pub(crate) fn leave(&mut self, key: Option<u64>, head: u32) -> Option<u32> {
-        let behind = self.behind[head as usize];
+        let behind = std::mem::replace(&mut self.behind[head as usize], NONE);
         if behind != NONE {
             return Some(behind);
         }
@@ -64,6 +64,20 @@ impl Lanes {
             debug_assert_eq!(tail, Some(head), "the last of a lane is its tail");
         }
         None
+    }
+
+    /// Takes a slot that is not the head out of its lane. A walk over all slots.
+    pub(crate) fn remove(&mut self, key: Option<u64>, slot: u32) {
+        let behind = std::mem::replace(&mut self.behind[slot as usize], NONE);
+        let ahead = self.behind.iter().position(|&behind| behind == slot);
+        debug_assert!(ahead.is_some(), "it is behind another");
+        let (Some(ahead), Some(key)) = (ahead, key) else {
+            return;
+        };
+        self.behind[ahead] = behind;
+        if behind == NONE {
+            self.tails.insert(key, ahead as u32);
+        }
     }
 }
 
@@ -114,13 +128,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lanes_are_queues(steps in proptest::collection::vec((any::<bool>(), 0_u64..4), 0..200)) {
+        fn lanes_are_queues_out_of_which_any_may_be_taken(
+            steps in proptest::collection::vec((0..3, 0_u64..4, any::<prop::sample::Index>()), 0..200)
+        ) {
             let mut lanes = Lanes::default();
             let mut model: BTreeMap<u64, VecDeque<u32>> = BTreeMap::new();
             let mut slot = 0;
-            for (join, key) in steps {
+            for (step, key, any) in steps {
                 let queue = model.entry(key).or_default();
-                if join {
+                if step == 2 && queue.len() > 1 {
+                    let taken = queue.remove(1 + any.index(queue.len() - 1));
+                    lanes.remove(Some(key), taken.expect("it is in the queue"));
+                } else if step == 0 {
                     let expected = queue.back().map_or(Joined::Head, |&ahead| Joined::Behind(ahead));
                     prop_assert_eq!(lanes.join(Some(key), slot), expected);
                     queue.push_back(slot);

@@ -53,6 +53,17 @@ struct Entry {
 
 const SETTLED: u32 = u32::MAX;
 
+/// How an offset stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its record is in this slot.
+    Pending(u32),
+    /// It is settled, or has no record.
+    Settled,
+    /// It was not delivered in this epoch, nor settled before.
+    NotDelivered,
+}
+
 /// What a delivery is to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -225,6 +236,20 @@ impl Ledger {
     /// The slot of the lowest unsettled record.
     pub(crate) fn oldest(&self) -> Option<u32> {
         self.entries.front().map(|entry| entry.slot)
+    }
+
+    /// How an offset stands.
+    pub(crate) fn standing(&self, offset: Offset) -> Standing {
+        let entry = self
+            .entries
+            .binary_search_by_key(&offset, |entry| entry.offset);
+        match entry.map(|index| self.entries[index].slot) {
+            Ok(SETTLED) => Standing::Settled,
+            Ok(slot) => Standing::Pending(slot),
+            Err(_) if self.inherited.contains(offset) => Standing::Settled,
+            Err(_) if self.next.is_some_and(|next| !next.covers(offset)) => Standing::Settled,
+            Err(_) => Standing::NotDelivered,
+        }
     }
 
     /// The map to commit together with the watermark, the evidence, and the log's name.

@@ -15,6 +15,7 @@
 //! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and their form in a commit's metadata |
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`OutageGuard`] | whether a record may be given up, or there is an outage or a bad deployment |
+//! | [`PartitionDirectives`] | what operators order of keys and single records |
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
 //! | [`OwnerWatch`] | whether a partition's owner is blocked |
 //! | [`KeySketch`] | which keys have the most records, take the most time, wait longest |
@@ -138,10 +139,11 @@ pub use outage_guard::{
 };
 pub use owner_watch::{BlockedOwner, OwnerWatch};
 pub use partition::{
-    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Delivered, Delivery, FailureHeaders,
-    LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason,
-    Partition, PartitionSettings, Paused, PendingView, PoisonFate, Poisoned, Publish,
-    PublishRequest, PublishResult, RecordState, RetryTier, SUSPECT_PATIENCE, Settlement, Snapshot,
+    ActRefused, ActTime, Activity, Alarm, Blocker, BlockerPolicy, Blocking, Delivered, Delivery,
+    FailureHeaders, LaneOrder, MARK_PATIENCE, MOST_OWN_ORDERS, Mark, NEARLY_ALL_PERCENT,
+    NEARLY_FULL_PERCENT, Oldest, OperatorNote, ParkReason, Partition, PartitionDirectives,
+    PartitionSettings, Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest,
+    PublishResult, RecordState, RetriedNow, RetryTier, SUSPECT_PATIENCE, Settlement, Snapshot,
     Start, Success, Ticket, Verdict, Wait, WaitingFor, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};

@@ -13,11 +13,14 @@
 //!  deliver ─▶ (of another group) ─▶ held ─▶ settled
 //! ```
 //! From `ready` to `settled` a record is the head of its lane, and the others of its key wait
-//! behind it.
+//! behind it. Where its key is paused it is `paused` instead of `ready`. What operators order of
+//! single records and keys is in `acts.rs`.
 
+mod acts;
 mod blocker;
 mod caution;
 mod delivery;
+mod directives;
 mod news;
 mod observe;
 mod outcome;
@@ -35,9 +38,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use acts::{ActRefused, ActTime, RetriedNow};
 pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
 pub use caution::{MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE};
 pub use delivery::{Delivered, Delivery};
+pub use directives::{MOST_OWN_ORDERS, OperatorNote, PartitionDirectives};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{
     FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success,
@@ -58,6 +63,7 @@ use crate::offset::{Epoch, LeaderEpoch, Offset, Position};
 use crate::settled_map::SettledMap;
 use crate::time::Moment;
 use caution::Cautious;
+use directives::Directed;
 use news::News;
 use pending::{Pending, PendingRecord, State};
 use snapshot::Surveyed;
@@ -92,6 +98,8 @@ pub struct Partition<R> {
     /// The latest moment that was passed in.
     now: Moment,
     paused: Paused,
+    directed: Directed,
+    key_name: Option<fn(&R) -> Option<u64>>,
     draining: bool,
     stopped: bool,
 }
@@ -144,6 +152,8 @@ impl<R> Partition<R> {
             next_blocker_look: Moment::ORIGIN,
             now: Moment::ORIGIN,
             paused: Paused::No,
+            directed: Directed::default(),
+            key_name: None,
             draining: false,
             stopped: false,
         }
@@ -203,9 +213,11 @@ impl<R> Partition<R> {
         }
         if goes_back {
             self.cautious.log_was_cut(offset);
+            self.directed.log_was_cut(offset);
         }
         let due = delivery.due.filter(|&due| due > self.now);
-        let runs_here = ruling == Ruling::Process;
+        let is_skipped = ruling != Ruling::Settle && self.directed.skip_of(offset).is_some();
+        let runs_here = ruling == Ruling::Process && !is_skipped;
         let is_suspicious = admission == Admission::New && due.is_none() && runs_here;
         let watched = self.cautious.watch.delivered(offset, is_suspicious);
         if admission == Admission::AlreadySettled {
@@ -222,6 +234,7 @@ impl<R> Partition<R> {
         // Nor can what is behind it have run before: it was behind it then too.
         record.stuck = due.is_some();
         match (self.settings.lane_order, due) {
+            _ if is_skipped => {}
             _ if !runs_here => self.pending.set_state(slot, State::Held),
             (LaneOrder::Due, Some(due)) => self.timers.set(due, slot),
             _ => self.join_lane(slot),
@@ -230,6 +243,10 @@ impl<R> Partition<R> {
         if ruling == Ruling::Settle {
             let _ = self.settle(slot, Settlement::Foreign);
             return Delivered::Foreign;
+        }
+        if is_skipped {
+            let _ = self.settle(slot, Settlement::SkippedByOperator);
+            return Delivered::SkippedByOperator;
         }
         Delivered::Queued
     }
@@ -365,13 +382,21 @@ impl<R> Partition<R> {
 
     /// It is this record's turn in its lane; where it is not due yet, the lane waits with it.
     fn make_head(&mut self, slot: u32) {
-        match self.pending.get(slot).due() {
-            Some(due) if due > self.now => self.wait_until(due, slot, State::Waiting),
+        let record = self.pending.get(slot);
+        match (record.publish(), record.due()) {
+            // It was ordered while the record was behind others.
+            (Some(publish), _) => {
+                let _ = self.publish(slot, publish);
+            }
+            (None, Some(due)) if due > self.now => self.wait_until(due, slot, State::Waiting),
             _ => self.make_ready(slot),
         }
     }
 
     fn make_ready(&mut self, slot: u32) {
+        if self.is_key_paused(slot) {
+            return self.pause_head(slot);
+        }
         if self.condemn(slot) {
             return;
         }

@@ -100,7 +100,7 @@ impl ReasonActions {
             Reason::Undecodable => self.undecodable,
             Reason::Panicked => self.panic,
             Reason::TimedOut => self.timeout,
-            Reason::Poison | Reason::Blocker => None,
+            Reason::Poison | Reason::Blocker | Reason::Operator => None,
         }
     }
 }

@@ -119,5 +119,5 @@ pub mod error {
     pub use crate::producer::enqueue_error::{CloseError, EnqueueError, FlushError, ReturnedTask};
     pub use crate::record::decode_error::DecodeError;
     pub use crate::status::error::SubscriptionError;
-    pub use crate::subscription::error::{PartitionNotAssigned, StartError};
+    pub use crate::subscription::error::{ActError, PartitionNotAssigned, StartError};
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use keylane::config::{Backoff, Blocker, Limits, Watchdog};
 use keylane::record::KeyHash;
 use keylane::status::{PartitionStatus, Position, RecordState};
-use keylane::subscription::SubscriptionBuilder;
+use keylane::subscription::{ActTime, OperatorNote, SubscriptionBuilder};
 use keylane::{DeadLetter, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::dead_letters,
@@ -186,6 +186,52 @@ async fn a_record_that_waits_for_its_retry_is_dead_lettered_too_with_its_own_err
     assert_eq!(letter.header("keylane-error"), Some("the gate is closed"));
     scene.committed(OF_STUCK_KEY + OTHERS).await;
     member.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_has_the_record_dead_lettered_that_a_partition_stands_still_for_and_its_key_goes_on()
+ {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Stuck::new(kafka).await;
+    let hour = Backoff::fixed(Duration::from_secs(3_600));
+    let builder = scene.builder().retry(Retry::in_place(5).backoff(hour));
+    let member = scene
+        .start(builder, "a", |task: Task<Bytes>| async move {
+            if is_stuck(&task) {
+                Err(TaskError::retryable("the gate is closed"))
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+    let status = seen("the partition stands still", &member, |p| {
+        p.paused && p.snapshot.settled_ahead >= WINDOW as u64 && p.oldest.is_some()
+    })
+    .await;
+    let oldest = status.oldest.unwrap();
+    let note = OperatorNote::new("ann", "INC-7");
+    let (topic, number) = (&status.topic, status.partition);
+    let handle = member.handle();
+    let ordered = handle.dead_letter_now(topic, number, oldest.offset, note);
+    assert_eq!(ordered.await, Ok(ActTime::Now));
+    let (offset, letter) = scene.dead_letter().await;
+    assert_eq!(
+        (
+            offset,
+            letter.header("keylane-reason"),
+            letter.header("keylane-attempts")
+        ),
+        (0, Some("operator"), Some("1"))
+    );
+    assert_eq!(
+        letter.header("keylane-error"),
+        Some("given up by an operator (ann): INC-7; last error: the gate is closed")
+    );
+    scene.done(OF_STUCK_KEY - 1 + OTHERS).await;
+    scene.committed(OF_STUCK_KEY + OTHERS).await;
+    seen("nothing is stuck", &member, is_clear).await;
+    member.shutdown().await.unwrap();
+    scene.dead_letter().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

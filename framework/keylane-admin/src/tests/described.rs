@@ -220,6 +220,7 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         RecordState::Publishing,
         RecordState::Parked,
         RecordState::Held,
+        RecordState::KeyPaused,
     ];
     for (field, names) in [
         (
@@ -258,16 +259,26 @@ fn filled(path: &str) -> String {
     path.replace("{name}", "a")
         .replace("{topic}", "tasks")
         .replace("{partition}", "0")
+        .replace("{offset}", "41")
+}
+
+/// The body of a well-meant request.
+fn meant(path: &str) -> &'static str {
+    match path {
+        _ if path.contains("/keys/") => r#"{"key": "vehicle-4711", "by": "ann", "why": "INC-7"}"#,
+        _ if path.contains("/records/") => r#"{"by": "ann", "why": "INC-7"}"#,
+        _ => "",
+    }
 }
 
 /// Makes the server give every answer there is: that of a well-meant request, and every refusal.
 async fn drive(path: &str, method: &str) -> Vec<Answer> {
     let subscription = troubled("a");
-    let here = filled(path);
+    let (here, meant) = (filled(path), meant(path));
     let with_token = shared([&subscription], Some(TOKEN));
     let empty = shared([], Some(TOKEN));
     let ask_for =
-        async |shared: &Arc<Shared>, path: &str, host: &str, token: Option<&str>, body: usize| {
+        async |shared: &Arc<Shared>, path: &str, host: &str, token: Option<&str>, body: &str| {
             let mut request = Request::builder()
                 .method(method)
                 .uri(path)
@@ -275,18 +286,18 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
             if let Some(token) = token {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
-            ask(shared, request.body(Body::from(vec![b'x'; body])).unwrap()).await
+            ask(shared, request.body(Body::from(body.to_owned())).unwrap()).await
         };
     let mut answers = vec![
-        ask_for(&with_token, &here, "localhost", Some(TOKEN), 0).await,
-        ask_for(&with_token, &here, "example.com", Some(TOKEN), 0).await,
+        ask_for(&with_token, &here, "localhost", Some(TOKEN), meant).await,
+        ask_for(&with_token, &here, "example.com", Some(TOKEN), meant).await,
     ];
     if path.contains("{name}") || path.starts_with("/health") {
-        answers.push(ask_for(&empty, &here, "localhost", Some(TOKEN), 0).await);
+        answers.push(ask_for(&empty, &here, "localhost", Some(TOKEN), meant).await);
     }
     if path == "/health/live" {
         subscription.set_state(State::Failed);
-        answers.push(ask_for(&with_token, &here, "localhost", None, 0).await);
+        answers.push(ask_for(&with_token, &here, "localhost", None, meant).await);
     }
     if path.ends_with("/oldest") || path.ends_with("/hot-keys") {
         answers.push(
@@ -295,31 +306,52 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
                 &format!("{here}?limit=0"),
                 "localhost",
                 None,
-                0,
+                meant,
             )
             .await,
         );
     }
     if method == "POST" {
-        answers.push(ask_for(&with_token, &here, "localhost", None, 0).await);
+        answers.push(ask_for(&with_token, &here, "localhost", None, meant).await);
         answers.push(
             ask_for(
                 &shared([&subscription], None),
                 &here,
                 "localhost",
                 Some(TOKEN),
-                0,
+                meant,
             )
             .await,
         );
-        answers.push(ask_for(&with_token, &here, "localhost", Some(TOKEN), 1 << 20).await);
+        answers.push(
+            ask_for(
+                &with_token,
+                &here,
+                "localhost",
+                Some(TOKEN),
+                &"x".repeat(1 << 20),
+            )
+            .await,
+        );
+    }
+    if !meant.is_empty() {
+        answers.push(ask_for(&with_token, &here, "localhost", Some(TOKEN), "{}").await);
+        let slow = (
+            here.replace("/41/", "/503/"),
+            meant.replace("vehicle-4711", "slow"),
+        );
+        answers.push(ask_for(&with_token, &slow.0, "localhost", Some(TOKEN), &slow.1).await);
+    }
+    if path.contains("/records/") {
+        let refused = here.replace("/41/", "/409/");
+        answers.push(ask_for(&with_token, &refused, "localhost", Some(TOKEN), meant).await);
     }
     if path == "/metrics" {
         let served = Shared {
             metrics: Some(Metrics::new(|| "keylane_pending_records 0\n".to_owned())),
             ..Arc::into_inner(empty).unwrap()
         };
-        answers.push(ask_for(&Arc::new(served), &here, "localhost", None, 0).await);
+        answers.push(ask_for(&Arc::new(served), &here, "localhost", None, meant).await);
     }
     answers
 }

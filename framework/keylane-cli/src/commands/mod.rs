@@ -1,5 +1,6 @@
 //! What the commands do.
 
+pub(crate) mod acts;
 pub(crate) mod control;
 mod doctor;
 mod lag;
@@ -54,6 +55,12 @@ pub(crate) fn run(
         Command::Control { command } => control::run(connection, command),
         Command::Doctor { group, retry_topic } => doctor::run(connection, group, retry_topic),
         // They need no cluster, and were answered before.
-        Command::Completion { .. } | Command::Man => Ok(Table::new(&[]).into()),
+        Command::Completion { .. }
+        | Command::Man
+        | Command::PauseKey(_)
+        | Command::ResumeKey(_)
+        | Command::RetryNow(_)
+        | Command::DeadLetterNow(_)
+        | Command::Release(_) => Ok(Table::new(&[]).into()),
     }
 }

@@ -4,6 +4,7 @@
     reason = "helpers of tests stop the test as the tests do"
 )]
 
+mod acts;
 mod control;
 mod doctor;
 mod lag;

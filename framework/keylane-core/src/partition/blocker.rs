@@ -16,7 +16,8 @@
 //! A record that is not due yet is where its producer wanted it; one that waits for a free place is
 //! held up by others; one that is being written is on its way out already; one that is held, or
 //! whose latest attempt said that something is unavailable, waits for that. Those are never taken,
-//! and neither is anything while the partition is paused, drains, or is careful after a crash.
+//! and neither is anything while the partition is paused, drains, or is careful after a crash, nor
+//! a record of a paused key.
 
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ impl<R> Partition<R> {
             }
             state => {
                 if state.is_waiting() {
-                    self.timers.cancel(slot);
+                    self.timers.cancel_all(&[slot]);
                 }
                 let _ = self.publish(slot, DEAD_LETTER);
             }
@@ -143,7 +144,8 @@ impl<R> Partition<R> {
 
     /// Whether an attempt runs that was taken for holding up the partition.
     pub fn is_blocker(&self, ticket: Ticket) -> bool {
-        self.is_current(ticket, State::Running) && self.pending.get(ticket.slot).publish().is_some()
+        let is_running = self.is_current(ticket, State::Running);
+        is_running && self.pending.get(ticket.slot).publish() == Some(DEAD_LETTER)
     }
 
     fn window_is_nearly_full(&self, policy: &BlockerPolicy) -> bool {
@@ -168,6 +170,9 @@ impl<R> Partition<R> {
             return None;
         }
         let slot = self.head_of_lane_of(self.ledger.oldest()?)?;
+        if self.is_key_paused(slot) {
+            return None;
+        }
         let record = self.pending.get(slot);
         let may_be_taken = match record.state {
             // Unless it was taken already.

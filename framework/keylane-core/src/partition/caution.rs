@@ -312,6 +312,11 @@ impl<R> Partition<R> {
     /// Parks a record; what is behind it in its lane will not run in this epoch either.
     pub(super) fn hold_for_good(&mut self, slot: u32) {
         self.pending.set_state(slot, State::Parked);
+        self.unwatch_lane(slot);
+    }
+
+    /// It is no sign of a killer that this head has not run, nor that those behind it have not.
+    pub(super) fn unwatch_lane(&mut self, slot: u32) {
         if !self.cautious.watch.is_on() {
             return;
         }

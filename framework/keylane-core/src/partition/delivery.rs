@@ -39,4 +39,6 @@ pub enum Delivered {
     AlreadySettled,
     /// It is another group's retry, and is settled.
     Foreign,
+    /// An operator ordered it to be [skipped](crate::Partition::skipped_by), and it is settled.
+    SkippedByOperator,
 }

@@ -40,11 +40,13 @@ pub enum RecordState {
     /// A retry of another group that is not known to be alive, or that no other group would
     /// process.
     Held,
+    /// Its key is paused.
+    KeyPaused,
 }
 
 impl RecordState {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Queued,
         Self::Running,
         Self::Waiting,
@@ -52,6 +54,7 @@ impl RecordState {
         Self::Publishing,
         Self::Parked,
         Self::Held,
+        Self::KeyPaused,
     ];
 
     /// The value of the `state` label in metrics.
@@ -64,6 +67,7 @@ impl RecordState {
             Self::Publishing => "publishing",
             Self::Parked => "parked",
             Self::Held => "held",
+            Self::KeyPaused => "key_paused",
         }
     }
 }
@@ -174,6 +178,7 @@ impl<R> Partition<R> {
             State::PublishQueued | State::Publishing => RecordState::Publishing,
             State::Parked => RecordState::Parked,
             State::Held => RecordState::Held,
+            State::KeyPaused => RecordState::KeyPaused,
         };
         let (offset, attempts) = (pending.offset, pending.attempts());
         Some(Oldest {

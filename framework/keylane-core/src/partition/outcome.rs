@@ -29,16 +29,19 @@ pub enum Settlement {
     DeadLettered,
     /// A retry of another group, which processes it.
     Foreign,
+    /// Left out because an operator ordered it.
+    SkippedByOperator,
 }
 
 impl Settlement {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Done,
         Self::Skipped,
         Self::Retried,
         Self::DeadLettered,
         Self::Foreign,
+        Self::SkippedByOperator,
     ];
 
     /// The value of the `outcome` label in metrics.
@@ -49,6 +52,7 @@ impl Settlement {
             Self::Retried => "retried",
             Self::DeadLettered => "dead_lettered",
             Self::Foreign => "foreign",
+            Self::SkippedByOperator => "skipped_by_operator",
         }
     }
 }

@@ -47,6 +47,9 @@ impl<R> Partition<R> {
         }
         let slot = ticket.slot;
         self.attempt_ended(slot);
+        if self.is_to_be_skipped(slot) {
+            return self.settle(slot, Settlement::SkippedByOperator);
+        }
         if let Some(publish) = self.pending.get(slot).publish() {
             return self.publish(slot, publish);
         }
@@ -197,6 +200,9 @@ impl<R> Partition<R> {
         }
         let slot = ticket.slot;
         match result {
+            _ if result != PublishResult::Acknowledged && self.is_to_be_skipped(slot) => {
+                self.settle(slot, Settlement::SkippedByOperator)
+            }
             PublishResult::Acknowledged => {
                 let outcome = match self.pending.get(slot).publish() {
                     Some(Publish::Retry { .. }) => Settlement::Retried,
@@ -263,11 +269,17 @@ impl<R> Partition<R> {
         let pending = self.pending.remove(slot);
         self.cautious.settled(pending.offset);
         self.ledger.settle(pending.sequence);
-        let in_lane = pending.state != State::Held;
-        if let Some(head) = in_lane
-            .then(|| self.lanes.leave(pending.lane(), slot))
-            .flatten()
-        {
+        let lane = pending.lane();
+        let next = match pending.state {
+            // In no lane.
+            State::Held | State::NotDue => None,
+            State::Queued => {
+                self.lanes.remove(lane, slot);
+                None
+            }
+            _ => self.lanes.leave(lane, slot),
+        };
+        if let Some(head) = next {
             self.make_head(head);
         }
         let attempts = pending.attempts();
@@ -277,6 +289,10 @@ impl<R> Partition<R> {
             attempts,
             record: pending.record,
         }
+    }
+
+    fn is_to_be_skipped(&self, slot: u32) -> bool {
+        self.skipped_by(self.pending.get(slot).offset).is_some()
     }
 
     pub(super) fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {

@@ -42,6 +42,8 @@ pub enum Activity {
     Parked,
     /// It is a retry of another group, or of an origin topic that is not read here.
     Held,
+    /// Its key is paused.
+    KeyPaused,
 }
 
 /// What a waiting record waits for.
@@ -60,7 +62,7 @@ pub enum Wait {
     Write,
 }
 
-/// The records that wait for a moment or are held for good, and all that are behind them in their
+/// The records that wait for a moment, are held for good or of a paused key, and all that are behind them in their
 /// lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeldUp {
@@ -93,12 +95,14 @@ impl<R> Partition<R> {
     /// pending records where there are such.
     pub(super) fn held_up(&self) -> HeldUp {
         let mut held_up = HeldUp::default();
-        if self.waiting() + self.parked() + self.held() == 0 {
+        if self.waiting() + self.parked() + self.held() + self.paused_keys() == 0 {
             return held_up;
         }
         for (slot, record) in self.pending.iter() {
             let lane = match record.state {
-                State::Waiting | State::PublishWaiting | State::Parked => self.lanes.behind(slot),
+                State::Waiting | State::PublishWaiting | State::Parked | State::KeyPaused => {
+                    self.lanes.behind(slot)
+                }
                 // These are in no lane yet.
                 State::NotDue | State::Held => None,
                 _ => continue,
@@ -161,6 +165,7 @@ impl<R> PendingRecord<R> {
             State::PublishQueued | State::Publishing => Activity::Publishing,
             State::Parked => Activity::Parked,
             State::Held => Activity::Held,
+            State::KeyPaused => Activity::KeyPaused,
         }
     }
 

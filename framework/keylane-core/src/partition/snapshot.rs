@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub waiting_lanes: u64,
     /// Records parked.
     pub parked: u64,
+    /// Keys that are paused and have a record that would be ready.
+    pub paused_keys: u64,
     /// Offsets settled above the watermark.
     pub settled_ahead: u64,
     /// Attempts that have been running for longer than [`Watchdog::slow_attempt`](crate::Watchdog).
@@ -52,7 +54,7 @@ pub struct Snapshot {
     /// Whether records that may have killed the process are tried one by one, after crashes without
     /// progress between.
     pub isolated: bool,
-    /// Records that wait or are parked, and those behind them in their lanes. Of the last
+    /// Records that wait, are parked or of a paused key, and those behind them in their lanes. Of the last
     /// [survey](Partition::survey), as is all that follows.
     pub held_up: u64,
     /// Records that are not due yet, and those behind them in their lanes.
@@ -177,6 +179,7 @@ impl<R> Partition<R> {
             waiting: self.waiting() as u64,
             waiting_lanes: self.waiting_lanes() as u64,
             parked: self.parked() as u64,
+            paused_keys: self.paused_keys() as u64,
             settled_ahead: self.settled_ahead() as u64,
             slow_attempts: self.slow_attempts() as u64,
             stalled_for: self.stalled_for(),

@@ -9,6 +9,7 @@ use crate::outage_guard::tests::total_outage;
 use crate::outage_guard::{HeldBy, OutageGuard, OutageSettings};
 use crate::retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 
+mod acts;
 mod against_model;
 mod blocker;
 mod caution;

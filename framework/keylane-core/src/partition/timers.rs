@@ -18,9 +18,10 @@ impl Timers {
         self.heap.push(Reverse((moment, self.set_so_far, slot)));
     }
 
-    /// Takes the timer of this slot away. A walk over all of them.
-    pub(super) fn cancel(&mut self, slot: u32) {
-        self.heap.retain(|Reverse((.., other))| *other != slot);
+    /// Takes the timers of these slots away, which are sorted. A walk over all of them.
+    pub(super) fn cancel_all(&mut self, slots: &[u32]) {
+        self.heap
+            .retain(|Reverse((.., slot))| slots.binary_search(slot).is_err());
     }
 
     pub(super) fn next(&self) -> Option<Moment> {

@@ -128,10 +128,10 @@ impl<R> Partition<R> {
     }
 
     /// For how long the watermark has not moved, where that is stalled. What is held up by order is
-    /// not: a record that is not due yet, a partition that is paused or being given up.
+    /// not: a record that is not due yet, a paused key, a partition that is paused or being given up.
     pub fn stalled_for(&self) -> Option<Duration> {
         let has_moved = self.watching.watermark != self.ledger.watermark();
-        if has_moved || self.holds_starts() {
+        if has_moved || self.holds_starts() || self.waits_for_operator() {
             return None;
         }
         let oldest = self.pending.get(self.ledger.oldest()?);
@@ -146,9 +146,10 @@ impl<R> Partition<R> {
 
     fn watch_watermark(&mut self) {
         let watermark = self.ledger.watermark();
+        let is_paused = self.paused == super::Paused::Yes || self.waits_for_operator();
         let watching = &mut self.watching;
         let moved = watching.watermark != watermark;
-        if moved || self.pending.len() == 0 || self.paused == super::Paused::Yes || self.draining {
+        if moved || self.pending.len() == 0 || is_paused || self.draining {
             let stalled_for = self.now.since(watching.moved_at);
             if watching.stall_reported.take().is_some() && moved {
                 watching.alarms.push_back(Alarm::MovesAgain { stalled_for });

@@ -122,6 +122,7 @@ impl Log {
             Settlement::Retried => "retried",
             Settlement::DeadLettered => "dead-lettered",
             Settlement::Foreign => "foreign",
+            Settlement::SkippedByOperator => "skipped by an operator",
         };
         self.settled.entry(offset).or_default().insert(word);
     }

@@ -61,6 +61,7 @@ impl World {
             owner.paused = false;
             owner.partition.set_paused(Paused::No);
         }
+        self.resume_all_keys(log)?;
         self.fetch(log)?;
         while self.start(log)?
             || self.finish_attempt(log)?
@@ -164,7 +165,7 @@ impl World {
             }
             if self.given_up.contains(&identity) {
                 ensure!(
-                    good || dead || !held.is_empty(),
+                    good || dead || !held.is_empty() || words.contains("skipped by an operator"),
                     "G1: record {identity} was given up and is nowhere: {words:?}"
                 );
                 continue;

@@ -39,10 +39,14 @@
 //! * shutdown: it commits before the owners have ended
 //! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group
 //!   that is gone is settled
+//! * operators' acts: a skip frees its lane early, leaves its lane without its tail, or is forgotten at
+//!   a failure; a paused key starts its next record, or never goes on; a dead letter is written before
+//!   its turn
 //! * blockers: taken from a window that is not full, or not settled, or before their time; taken
 //!   while paused; a running one is written at once; a waiting one keeps its timer; the guard is
 //!   not asked
 
+mod acts;
 mod broker;
 mod client;
 mod commit_order;
@@ -151,8 +155,17 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 37] = [
+const CORNERS: [&str; 46] = [
     "a crash",
+    "a dead letter ordered: at once",
+    "a dead letter ordered: at its turn",
+    "a dead letter ordered: of what runs",
+    "a key that is paused",
+    "a retry ordered",
+    "a skip at the end of an attempt",
+    "a skip at the end of a write",
+    "a skip at delivery",
+    "a skip ordered: at once",
     "a dead letter with fewer headers",
     "a log cut below the committed position",
     "a log cut that a map is about",
@@ -220,6 +233,35 @@ fn every_promise_holds_where_records_are_stuck_and_only_those_that_hold_up_their
         assert!(
             reached.get(corner).is_some_and(|&count| count >= 3),
             "hardly ever reached: {corner}"
+        );
+    }
+}
+
+#[test]
+fn every_promise_holds_where_operators_act_on_stuck_records_too() {
+    const CORNERS: [&str; 3] = [
+        "a blocker dead-lettered",
+        "a dead letter ordered: of what runs",
+        "a key that is paused",
+    ];
+    let mut reached = Corners::new();
+    for_each_seed(STUCK_RUNS / 4, |seed| {
+        let world = || {
+            let mut world = World::with_stuck_records(seed);
+            world.has_acts = true;
+            world
+        };
+        let corners = run_world(seed, world, 8_000, false);
+        let corners = corners.unwrap_or_else(|broken| panic!("{broken}"));
+        for (corner, count) in corners {
+            *reached.entry(corner).or_default() += count;
+        }
+    });
+    let runs_all = number("KEYLANE_SIM_SEED").is_none();
+    for corner in CORNERS.iter().filter(|_| runs_all) {
+        assert!(
+            reached.contains_key(corner),
+            "never reached: {corner}: {reached:?}"
         );
     }
 }
@@ -295,6 +337,16 @@ fn a_shutdown_that_commits_what_was_so_before_its_drain_is_noticed() {
 #[test]
 fn a_record_lost_before_its_delivery_is_noticed() {
     caught(Fault::LosesARecordBetweenReadingAndDelivery, "G1");
+}
+
+#[test]
+fn an_epoch_that_begins_without_the_directives_is_noticed() {
+    caught(Fault::LeavesANewOwnerWithoutDirectives, "G12");
+}
+
+#[test]
+fn an_order_of_its_own_that_replaces_what_is_directed_is_noticed() {
+    caught(Fault::ReplacesWhatIsDirected, "G12");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use keylane_core::member::PartitionLimits;
 use keylane_core::{
-    Beginning, Budget, LeaderEpoch, Partition, Position, PublishRequest, SettledMap, Step,
+    Beginning, Budget, LeaderEpoch, Offset, Partition, Position, PublishRequest, SettledMap, Step,
     commit_map,
 };
 
@@ -63,7 +63,7 @@ impl World {
         }
         self.owners[log] = Some(owner);
         self.members[member].assigned(log, self.epochs);
-        Ok(())
+        self.direct(log)
     }
 
     /// The assignment is gone at once; what ran goes on running somewhere, and its results come
@@ -138,6 +138,7 @@ impl World {
         });
         let end = range.start + self.random.below((range.end - range.start) as u64) as i64;
         self.cut_away.extend(cut.cut(end));
+        self.directives[log].skips.split_off(&Offset::new(end));
         if has_map {
             self.count("a log cut that a map is about");
         }

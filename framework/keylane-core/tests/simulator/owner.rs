@@ -8,7 +8,8 @@ use std::time::Duration;
 use keylane_core::member::PartitionLimits;
 use keylane_core::{
     Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES, Moment,
-    Offset, Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
+    Offset, Partition, PartitionDirectives, PartitionSettings, Position, PublishRequest, Ruling,
+    SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -29,7 +30,7 @@ pub(crate) struct Owner {
     pub(crate) ordered_to_end: bool,
     pub(crate) stopped: bool,
     // The model.
-    inherited: SettledMap,
+    pub(crate) inherited: SettledMap,
     /// The leader's, of the commit that it came with.
     inherited_under: Option<LeaderEpoch>,
     /// The leader's, of the latest record.
@@ -37,13 +38,17 @@ pub(crate) struct Owner {
     /// The highest that is known of the log: from the commit of the start, or of a record.
     known_epoch: Option<LeaderEpoch>,
     start: Option<i64>,
-    next: Option<i64>,
+    pub(crate) next: Option<i64>,
     pub(crate) unsettled: BTreeMap<i64, Entry>,
     /// Delivered in this epoch and settled, by this owner or before.
     pub(crate) settled: BTreeSet<i64>,
     last_started: BTreeMap<u64, i64>,
     /// Before that, no blocker is looked for.
     pub(crate) next_blocker_look: Moment,
+    /// What it was directed to, and what is this owner's own.
+    pub(crate) given: PartitionDirectives,
+    pub(crate) own_keys: BTreeSet<u64>,
+    pub(crate) own_skips: BTreeSet<i64>,
 }
 
 /// The model of a pending record.
@@ -55,6 +60,8 @@ pub(crate) struct Entry {
     pub(crate) since: Moment,
     /// Taken while it ran, because it held up the partition.
     pub(crate) blocker: bool,
+    /// An operator has ordered its dead letter, and it is not to be written yet.
+    pub(crate) doomed: bool,
     pub(crate) refused: bool,
     /// The retry topic did not take it in this delivery.
     pub(crate) too_large_for_retry: bool,
@@ -123,6 +130,9 @@ impl Owner {
             settled: BTreeSet::new(),
             last_started: BTreeMap::new(),
             next_blocker_look: Moment::ORIGIN,
+            given: PartitionDirectives::default(),
+            own_keys: BTreeSet::new(),
+            own_skips: BTreeSet::new(),
         }
     }
 
@@ -152,6 +162,8 @@ impl Owner {
         if self.start.is_some_and(|start| record.offset < start) {
             self.inherited = SettledMap::new();
             (self.start, self.known_epoch, self.next) = (None, None, None);
+            self.given.skips.split_off(&offset);
+            self.own_skips.split_off(&record.offset);
         }
         self.known_epoch = self.known_epoch.max(Some(under));
         let expected = if self.next.is_some_and(|next| record.offset < next) {
@@ -160,6 +172,8 @@ impl Owner {
             Delivered::AlreadySettled
         } else if ruling == Ruling::Settle {
             Delivered::Foreign
+        } else if self.is_skipped(record.offset) {
+            Delivered::SkippedByOperator
         } else {
             Delivered::Queued
         };
@@ -186,7 +200,7 @@ impl Owner {
         }
         self.start = self.start.or(Some(record.offset));
         self.next = Some(record.offset + 1);
-        if matches!(delivered, Delivered::AlreadySettled | Delivered::Foreign) {
+        if delivered != Delivered::Queued {
             self.settled.insert(record.offset);
         } else {
             let doing = match due {
@@ -201,6 +215,7 @@ impl Owner {
                     attempts_here: 0,
                     since: now,
                     blocker: false,
+                    doomed: false,
                     refused: false,
                     doing,
                     counted: 0,
@@ -240,7 +255,7 @@ impl Owner {
             return Ok(None);
         };
         let offset = start.offset.get();
-        let (ticket, attempt) = (start.ticket, start.attempt);
+        let (ticket, attempt, identity) = (start.ticket, start.attempt, *start.record);
         ensure!(
             may_start && !self.paused && !self.draining && !self.stopped,
             "{offset} starts although nothing may"
@@ -253,11 +268,15 @@ impl Owner {
             return Err(format!("G7: {offset} starts but is not pending"));
         };
         ensure!(
+            !self.is_key_paused(entry.record.key),
+            "G12: {offset} starts although its key is paused"
+        );
+        ensure!(
             startable.contains(&offset),
             "G2: {offset} starts out of turn, it is {entry:?}"
         );
         ensure!(
-            *start.record == entry.record.identity,
+            identity == entry.record.identity,
             "{offset} starts with another record"
         );
         if let Some(due) = entry.record.due {
@@ -304,8 +323,15 @@ impl Owner {
         Ok(Some(entry.record.identity))
     }
 
-    /// The offsets whose turn it is.
+    /// The offsets that may start.
     fn startable(&self, now: Moment) -> BTreeSet<i64> {
+        let mut startable = self.turns(now);
+        startable.retain(|offset| !self.is_key_paused(self.unsettled[offset].record.key));
+        startable
+    }
+
+    /// The offsets whose turn it is.
+    pub(crate) fn turns(&self, now: Moment) -> BTreeSet<i64> {
         let busy = |key: Option<u64>| {
             key.is_some()
                 && self
@@ -314,7 +340,7 @@ impl Owner {
                     .any(|other| other.record.key == key && other.holds_its_lane())
         };
         let mut seen = BTreeSet::new();
-        let mut startable = BTreeSet::new();
+        let mut turns = BTreeSet::new();
         for (&offset, entry) in &self.unsettled {
             let key = entry.record.key;
             let its_turn = match self.settings.lane_order {
@@ -322,11 +348,11 @@ impl Owner {
                 // In any order, but one at a time.
                 LaneOrder::Due => entry.attempts_here > 0 || !busy(key),
             };
-            if its_turn && entry.may_run(now) {
-                startable.insert(offset);
+            if its_turn && entry.may_run(now) && !entry.doomed {
+                turns.insert(offset);
             }
         }
-        startable
+        turns
     }
 
     /// How many lanes have a record whose turn it is; records without a key are lanes of their own.
@@ -343,6 +369,7 @@ impl Owner {
     pub(crate) fn settle(&mut self, offset: i64) {
         self.unsettled.remove(&offset);
         self.settled.insert(offset);
+        self.doomed_at_their_turn();
     }
 
     /// Back-offs of writes that are over; those of attempts are read off the clock.
@@ -483,6 +510,12 @@ impl Owner {
         );
         // While draining, timers are no longer checked.
         if !self.draining {
+            let paused = self.paused_lanes(now);
+            ensure!(
+                seen.paused_keys == paused as u64,
+                "G12: {} paused keys instead of {paused}",
+                seen.paused_keys
+            );
             let ready = self.ready_lanes(now);
             ensure!(
                 partition.ready() == ready,
@@ -521,7 +554,7 @@ impl Entry {
         }
     }
 
-    fn may_run(&self, now: Moment) -> bool {
+    pub(crate) fn may_run(&self, now: Moment) -> bool {
         match self.doing {
             Doing::Queued => true,
             Doing::WaitingUntil(until) => until <= now,

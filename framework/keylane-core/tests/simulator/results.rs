@@ -108,13 +108,16 @@ impl World {
                 entry.retried_for += now.since(entry.started);
             }
         }
+        if self.is_to_be_skipped(log, offset) {
+            return self.skip_at_failure(log, ticket, entry, failure);
+        }
         let expected = self.expect(entry, failure);
         let Some(owner) = &mut self.owners[log] else {
             return Ok(());
         };
         let guard = &mut self.guards[owner.member].real;
         let verdict = owner.partition.fail(ticket, attempt, entropy, now, guard);
-        let may_hold = !guard.holds_nothing(now) && !entry.blocker;
+        let may_hold = !guard.holds_nothing(now) && !entry.blocker && !entry.doomed;
         entry.guarded |= may_hold;
         let is_held = matches!(verdict, Verdict::Waiting { held: Some(_), .. });
         entry.waited_for_others |= is_held || is_unavailable;
@@ -231,7 +234,7 @@ impl World {
 
     /// The failure policy, written a second time, without the guard's decisions.
     fn expect(&self, entry: Entry, failure: Failure) -> Expected {
-        if entry.blocker {
+        if entry.blocker || entry.doomed {
             return Expected::DeadLetter;
         }
         let policy = self.policy();
@@ -376,6 +379,7 @@ impl World {
         let Some(owner) = &mut self.owners[log] else {
             return Ok(false);
         };
+        let is_skipped = owner.is_skipped(offset);
         let verdict = owner
             .partition
             .publish_finished(request.ticket, result, entropy, self.now);
@@ -392,6 +396,15 @@ impl World {
                 }
                 Doing::Queued
             }
+            (_, Verdict::Settled { .. }) if is_skipped => {
+                check_settled(&verdict, Settlement::SkippedByOperator, offset, &entry)?;
+                owner.settle(offset);
+                self.was_skipped(log, entry.record);
+                self.count("a skip at the end of a write");
+                self.late.push((log, request.ticket));
+                return Ok(true);
+            }
+            _ if is_skipped => return Err(format!("G12: {offset} is to be skipped: {verdict:?}")),
             (PublishResult::Failed, Verdict::Waiting { delay, held: None }) => {
                 *self.corners.entry("a write tried again").or_default() += 1;
                 ensure!(
@@ -554,7 +567,7 @@ fn too_large(
     }
 }
 
-fn check_settled(
+pub(crate) fn check_settled(
     verdict: &Verdict<usize>,
     outcome: Settlement,
     offset: i64,

@@ -166,12 +166,13 @@ impl Owner {
             LaneOrder::Due => holder.unwrap_or((oldest, entry)),
         };
         let may_be_taken = match entry.doing {
-            Doing::Running => !entry.blocker,
+            Doing::Running => !entry.blocker && !entry.doomed,
             Doing::WaitingUntil(until) => entry.attempts_here > 0 && until > now,
             Doing::Parked => !entry.refused,
             _ => false,
         };
-        if !may_be_taken || now.since(entry.since) < policy.after {
+        let is_paused = self.is_key_paused(entry.record.key);
+        if is_paused || !may_be_taken || now.since(entry.since) < policy.after {
             return None;
         }
         let is_in_lane = |other: &Entry| other.doing != Doing::Held && !other.is_not_due(now);
@@ -190,7 +191,7 @@ impl Owner {
 }
 
 impl Entry {
-    fn is_not_due(&self, now: Moment) -> bool {
+    pub(crate) fn is_not_due(&self, now: Moment) -> bool {
         self.attempts_here == 0 && matches!(self.doing, Doing::WaitingUntil(until) if until > now)
     }
 }

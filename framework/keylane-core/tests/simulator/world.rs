@@ -8,8 +8,8 @@ use std::time::Duration;
 use keylane_core::member::{CommitResult, Refusal};
 use keylane_core::{
     Backoff, BlockerPolicy, Delivered, Delivery, Epoch, Exhausted, LaneOrder, MAX_METADATA_BYTES,
-    Moment, Offset, OutageGuard, OutageSettings, Partition, PartitionSettings, Paused, Position,
-    RetryPolicy, SettledMap, Success, Ticket,
+    Moment, Offset, OutageGuard, OutageSettings, Partition, PartitionDirectives, PartitionSettings,
+    Paused, Position, RetryPolicy, SettledMap, Success, Ticket,
 };
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     IgnoresTheLeaderEpoch,
     CommitsNoLeaderEpoch,
     StartsWithoutTheConfirmingSeek,
+    LeavesANewOwnerWithoutDirectives,
+    ReplacesWhatIsDirected,
 }
 
 pub(crate) struct World {
@@ -57,8 +59,10 @@ pub(crate) struct World {
     pub(crate) guard_settings: OutageSettings,
     pub(crate) plans: Vec<Plan>,
     pub(crate) neighbours: Neighbours,
-    /// Records that were dead-lettered, or are to be, for holding up their partition: the policy
-    /// did not ask for their plan.
+    /// What operators have directed for each log, in whichever epoch.
+    pub(crate) directives: [PartitionDirectives; 2],
+    /// Records that were dead-lettered, or are to be, for holding up their partition, or that an
+    /// operator skipped or had dead-lettered: the policy did not ask for their plan.
     pub(crate) given_up: BTreeSet<usize>,
     /// Records that a log lost: they may be nowhere.
     pub(crate) cut_away: BTreeSet<usize>,
@@ -77,6 +81,8 @@ pub(crate) struct World {
     keys: u64,
     /// How many records never work: many of them look like an outage to the guard.
     broken_percent: u64,
+    /// Operators act on keys and records.
+    pub(crate) has_acts: bool,
     /// Hardly any record fails, or hangs.
     pub(crate) mostly_good: bool,
     pub(crate) epochs: u64,
@@ -185,7 +191,7 @@ const STEPS: [(Step, u64); 23] = [
     (Step::Lose, 1),
     (Step::ShutDown, 1),
     (Step::Crash, 1),
-    (Step::Operator, 6),
+    (Step::Operator, 12),
     (Step::Neighbour, 5),
     (Step::Ask, 15),
 ];
@@ -206,6 +212,7 @@ impl World {
         for ((step, _), weight) in STEPS.iter().zip(&mut world.weights) {
             *weight = match step {
                 Step::Assign => 2,
+                Step::Operator => 6,
                 Step::TogglePause | Step::FetchAgain | Step::Neighbour | Step::Ask => 0,
                 Step::Crash | Step::Lose | Step::ShutDown | Step::Revoke => {
                     u64::from(world.random.percent(30))
@@ -279,6 +286,8 @@ impl World {
             guard_settings,
             plans: Vec::new(),
             neighbours: Neighbours::new(&mut apart),
+            has_acts: !mostly_good,
+            directives: Default::default(),
             given_up: BTreeSet::new(),
             cut_away: BTreeSet::new(),
             attempts: Vec::new(),
@@ -343,7 +352,12 @@ impl World {
                 self.shut_down(member);
             }
             Step::Crash => self.crash()?,
-            Step::Operator => self.operator(log),
+            Step::Operator => {
+                self.operator(log);
+                if self.has_acts {
+                    self.act(log)?;
+                }
+            }
             Step::Neighbour => self.neighbour(),
             Step::Ask => self.ask()?,
         }
@@ -450,7 +464,7 @@ impl World {
             return Ok(());
         }
         let batch = self.broker.logs[log].read(owner.fetch_at, 1 + self.random.index(BATCH));
-        let mut foreign = Vec::new();
+        let (mut foreign, mut skipped) = (Vec::new(), Vec::new());
         for record in batch {
             owner.fetch_at = record.offset + 1;
             if self.fault == Fault::LosesARecordBetweenReadingAndDelivery && self.random.percent(2)
@@ -472,8 +486,15 @@ impl World {
                     foreign.push(record.offset);
                     "a foreign delivery"
                 }
+                Delivered::SkippedByOperator => {
+                    skipped.push(record);
+                    "a skip at delivery"
+                }
             };
             *self.corners.entry(corner).or_default() += 1;
+        }
+        for record in skipped {
+            self.was_skipped(log, record);
         }
         foreign
             .into_iter()

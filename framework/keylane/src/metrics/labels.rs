@@ -178,6 +178,8 @@ label_enum! {
         /// The lane waits for the back-off of its first record.
         Waiting = "waiting",
         Parked = "parked",
+        /// Its key is paused.
+        Paused = "paused",
     }
 }
 

@@ -86,6 +86,7 @@ series! {
             LaneState::Busy => figures.snapshot.running,
             LaneState::Waiting => figures.snapshot.waiting_lanes,
             LaneState::Parked => figures.snapshot.parked,
+            LaneState::Paused => figures.snapshot.paused_keys,
         },
     }
 }

@@ -126,6 +126,7 @@ fn figures() -> OwnerFigures {
         &mut it.running,
         &mut it.waiting_lanes,
         &mut it.parked,
+        &mut it.paused_keys,
         &mut it.held_up,
         &mut it.slow_attempts,
     ] {

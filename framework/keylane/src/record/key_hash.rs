@@ -33,6 +33,25 @@ impl KeyHash {
         let [a, b, c, d, e, f, g, h, ..] = hmac_sha256::Hash::hash(key);
         Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
+
+    /// The hash that is shown like this: 16 hexadecimal digits.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::record::KeyHash;
+    ///
+    /// assert_eq!(KeyHash::parse("1f60e652ab9e07d6"), Some(KeyHash::of(b"vehicle-4711")));
+    /// assert_eq!(KeyHash::parse("vehicle-4711"), None);
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hash = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok()?;
+        is_hash.then_some(Self(number))
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for KeyHash {

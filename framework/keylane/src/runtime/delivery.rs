@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use keylane_core::{Delivered, Delivery, Moment, Offset, RetryTier};
 
+use super::acts::skipped_at_delivery;
 use super::owned::OwnedPartition;
 use super::pending_record::PendingRecord;
 use super::report::KeyCounts;
@@ -18,7 +19,7 @@ pub(crate) fn deliver(
     record: Record,
     now: Moment,
 ) {
-    let bytes = record.size();
+    let (bytes, offset) = (record.size(), record.offset());
     let (rounds, attempts, retried_for) =
         record.retry_state().map_or((0, 0, Duration::ZERO), |it| {
             (it.round, it.attempts, it.retried_for)
@@ -36,7 +37,7 @@ pub(crate) fn deliver(
     let lane = record.key().map(|key| owned.runtime.lane(key));
     key_counts.delivered(&owned.runtime, lane, &record);
     let delivery = Delivery {
-        offset: Offset::new(record.offset()),
+        offset: Offset::new(offset),
         lane,
         bytes,
         due,
@@ -54,6 +55,7 @@ pub(crate) fn deliver(
         Delivered::AlreadySettled | Delivered::Foreign => {
             owned.release(bytes);
         }
+        Delivered::SkippedByOperator => skipped_at_delivery(owned, offset, bytes),
     }
 }
 

@@ -14,15 +14,18 @@ use crate::processing::EpochLife;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
 use crate::record::Record;
+use crate::status::{Act, TakesActs};
 use crate::support::lock::lock;
 
 /// A buffer that has grown to more records than this by a burst is not kept for the next one.
 const KEPT_CAPACITY: usize = 1_024;
+/// Operators' acts that wait for the owner.
+const MOST_ACTS: usize = 256;
 
 /// The mailbox of one owner.
 ///
 /// Bounded by its senders: the polling thread sends at most what the budget allows, and there is
-/// one `Finished` or `Written` per attempt or write in flight.
+/// one `Finished` or `Written` per attempt or write in flight. Acts are bounded here.
 #[derive(Default)]
 pub(crate) struct Inbox {
     mail: Mutex<Mail>,
@@ -45,6 +48,8 @@ pub(super) struct Mail {
     pub(super) orders: Orders,
     /// A permit that was requested.
     pub(super) permit: Option<Permit>,
+    /// Operators' acts, in their order.
+    pub(super) acts: Vec<Act>,
 }
 
 /// The polling thread's orders to an owner. `drain`, `end` and `shutdown` are never taken back.
@@ -157,9 +162,12 @@ impl Inbox {
         self.put(|mail| mail.permit = Some(permit).filter(|_| !self.life.is_over()));
     }
 
-    /// The owner ends, and its life is over.
+    /// The owner ends, and its life is over. Acts that wait have no answer.
     pub(super) fn give_back_permit(&self) {
-        self.put(|mail| mail.permit = None);
+        self.put(|mail| {
+            mail.permit = None;
+            mail.acts.clear();
+        });
     }
 
     /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse. Records come behind
@@ -181,6 +189,7 @@ impl Inbox {
         std::mem::swap(&mut mail.written, &mut taken.written);
         taken.orders = mail.orders;
         taken.permit = mail.permit.take();
+        taken.acts.append(&mut mail.acts);
     }
 
     /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next
@@ -212,7 +221,21 @@ impl Mail {
     fn is_empty(&self) -> bool {
         let no_work =
             self.records.is_empty() && self.finished.is_empty() && self.written.is_empty();
-        no_work && self.permit.is_none()
+        no_work && self.permit.is_none() && self.acts.is_empty()
+    }
+}
+
+impl TakesActs for Inbox {
+    fn take_act(&self, act: Act) -> bool {
+        let mut has_room = true;
+        self.put(|mail| {
+            has_room = mail.acts.len() < MOST_ACTS;
+            // Nothing else would answer it, while this inbox is held.
+            if has_room && !self.life.is_over() {
+                mail.acts.push(act);
+            }
+        });
+        has_room
     }
 }
 

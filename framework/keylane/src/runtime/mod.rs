@@ -6,6 +6,7 @@
 //! thread reads the owner's [`Progress`]. Both belong to one epoch: what arrives after the epoch
 //! has ended has no effect (guarantee G7).
 
+mod acts;
 mod attempts;
 mod commit_points;
 mod crash_care;

@@ -1,8 +1,9 @@
 //! What all parts of an owner work on: its partition.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keylane_core::Partition;
+use keylane_core::{Offset, OperatorNote, Partition};
 use tokio::runtime::Handle;
 
 use super::guarded;
@@ -25,6 +26,8 @@ pub(crate) struct OwnedPartition {
     pub(crate) progress: Arc<Progress>,
     pub(crate) released_records: u64,
     pub(crate) released_bytes: u64,
+    /// Who ordered the dead letters that are not settled yet, and why.
+    pub(crate) dead_letter_orders: BTreeMap<Offset, OperatorNote>,
 }
 
 impl OwnedPartition {

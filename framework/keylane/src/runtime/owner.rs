@@ -1,5 +1,6 @@
 //! The owner's loop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use keylane_core::{
     LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position, Ruling, Ticket,
 };
 
+use super::acts::act;
 use super::attempts::{AttemptOutcome, Attempts, Call, FirstPoll, Pending, PolledIn};
 use super::commit_points::CommitPoints;
 use super::crash_care::{CrashCare, instance};
@@ -16,6 +18,7 @@ use super::epoch::EpochStart;
 use super::foreign::Foreign;
 use super::inbox::{Finished, Mail};
 use super::owned::OwnedPartition;
+use super::pending_record::PendingRecord;
 use super::place_request::PlaceRequest;
 use super::report::{Figures, KeyCounts, outcome_of_dropped, watch};
 use super::settling::Settling;
@@ -23,7 +26,7 @@ use super::shared::Runtime;
 use super::writes::{Writes, settle_written};
 use crate::metrics::UnreadableMetadata;
 use crate::processing::{EpochGuard, Source};
-use crate::record::Record;
+use crate::record::{KeyHash, Record};
 use crate::status::{OwnerFigures, Place};
 use crate::support::clock;
 
@@ -65,6 +68,9 @@ impl Drop for Owner {
         owned.core.leave_guard(&mut owned.runtime.guard());
         owned.inbox.life().set_over();
         owned.inbox.give_back_permit();
+        let source = &owned.source;
+        let place = (source.topic.clone(), source.partition);
+        owned.runtime.control.acts.leave(&place, owned.core.epoch());
         self.foreign.forget_held(owned);
         self.attempts.abort_all();
         // What waits for it must not wait for ever.
@@ -89,6 +95,7 @@ impl Owner {
         );
         core.inherit_leader_epoch(start.leader_epoch);
         core.start_under(start.start_under);
+        core.name_keys(|pending: &PendingRecord| pending.key_hash().map(KeyHash::get));
         // Before the first pass: how the first records are read depends on the caution.
         start.progress.publish(OwnerFigures {
             snapshot: core.snapshot(),
@@ -97,6 +104,9 @@ impl Owner {
         let life = start.inbox.life().clone();
         let guard = life.enter();
         let foreign = Foreign::new(&runtime, start.is_retry_topic);
+        let place = (start.topic.clone(), start.partition);
+        let acts = &runtime.control.acts;
+        acts.join(place, start.epoch, start.inbox.clone());
         let owned = OwnedPartition {
             core,
             metrics: start.metrics,
@@ -110,6 +120,7 @@ impl Owner {
             progress: start.progress,
             released_records: 0,
             released_bytes: 0,
+            dead_letter_orders: BTreeMap::new(),
         };
         Self {
             mail: Mail::default(),
@@ -228,6 +239,9 @@ impl Owner {
                 self.read_under(epoch, first);
             }
             self.deliver(record, now);
+        }
+        for order in std::mem::take(&mut self.mail.acts) {
+            act(&mut self.owned, order, now);
         }
         self.foreign.look_after_held(&mut self.owned, now);
         now

@@ -4,7 +4,7 @@ use keylane_core::{Publish, Reason, RetryTier, Settlement, Verdict, Wait};
 
 use super::owned::OwnedPartition;
 use super::pending_record::PendingRecord;
-use super::report::{exhausted, report_foreign};
+use super::report::{exhausted, report_foreign, report_skipped};
 use crate::metrics::RetryPlace;
 
 /// `written`: the write that the verdict is about, where it is about one.
@@ -15,8 +15,12 @@ pub(crate) fn carry_out(
 ) {
     match verdict {
         Verdict::Settled {
-            outcome, record, ..
+            outcome,
+            record,
+            offset,
+            attempts,
         } => {
+            owned.dead_letter_orders.remove(&offset);
             match outcome {
                 Settlement::Done | Settlement::Skipped => {}
                 Settlement::Retried => {
@@ -35,6 +39,7 @@ pub(crate) fn carry_out(
                     owned.metrics.dead_lettered(reason, 1);
                 }
                 Settlement::Foreign => report_foreign(owned, &record.record),
+                Settlement::SkippedByOperator => report_skipped(owned, offset, attempts),
             }
             owned.metrics.settled(outcome, 1);
             owned.release(record.record.size());

@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use keylane_core::{OutageGuard, PausedBy};
 use tokio::sync::Notify;
 
+use super::acts::ActTakers;
 use super::control_feed::ControlFeed;
 use super::error::SubscriptionError;
 use super::given_up::GivenUpLog;
@@ -38,6 +39,8 @@ pub(crate) struct Control {
     failure: Mutex<Option<SubscriptionError>>,
     pub(crate) troubles: Troubles,
     pub(crate) given_up: GivenUpLog,
+    /// Where operators' acts go.
+    pub(crate) acts: ActTakers,
     group: String,
     name: String,
     pub(crate) outages: Arc<OutageWatch>,
@@ -72,6 +75,7 @@ impl Control {
             failure: Mutex::new(None),
             troubles: Troubles::default(),
             given_up: GivenUpLog::default(),
+            acts: ActTakers::default(),
             group: String::new(),
             name: String::new(),
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),

@@ -15,6 +15,7 @@ pub(crate) struct GivenUpLog {
     pub(crate) dead_letters: BoundedLines,
     pub(crate) parked: BoundedLines,
     pub(crate) foreign: BoundedLines,
+    pub(crate) skipped: BoundedLines,
 }
 
 impl Default for GivenUpLog {
@@ -23,6 +24,7 @@ impl Default for GivenUpLog {
             dead_letters: Self::lines(),
             parked: Self::lines(),
             foreign: Self::lines(),
+            skipped: Self::lines(),
         }
     }
 }
@@ -48,11 +50,16 @@ impl GivenUpLog {
         );
     }
 
-    fn all(&self) -> [&BoundedLines; 3] {
-        [&self.dead_letters, &self.parked, &self.foreign]
+    fn all(&self) -> [&BoundedLines; 4] {
+        [
+            &self.dead_letters,
+            &self.parked,
+            &self.foreign,
+            &self.skipped,
+        ]
     }
 
-    fn report(subscription: &str, [dead_letters, parked, foreign]: [u64; 3]) {
+    fn report(subscription: &str, [dead_letters, parked, foreign, skipped]: [u64; 4]) {
         if dead_letters > 0 {
             tracing::warn!(
                 subscription,
@@ -72,6 +79,13 @@ impl GivenUpLog {
                 subscription,
                 left_out = foreign,
                 "more retries were left to other groups, without a line each"
+            );
+        }
+        if skipped > 0 {
+            tracing::warn!(
+                subscription,
+                left_out = skipped,
+                "more records were skipped by an operator, without a line each"
             );
         }
     }

@@ -3,6 +3,7 @@
 // The ground floor. The owners, the polling thread and the producers write here, the handle reads;
 // so nothing here depends on any of them.
 
+mod acts;
 mod control;
 mod control_feed;
 pub(crate) mod error;
@@ -27,6 +28,7 @@ pub use snapshot::{
     SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 
+pub(crate) use acts::{Act, ActKind, TakesActs};
 pub(crate) use control::Control;
 pub(crate) use control_feed::ControlFeed;
 pub(crate) use figures::{Oldest, OwnerFigures};

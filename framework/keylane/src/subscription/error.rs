@@ -1,5 +1,7 @@
 //! What can go wrong at start-up, and when a partition is named that is not there.
 
+use keylane_core::ActRefused;
+
 use crate::config::ConfigError;
 use crate::kafka::config::ClientConfigError;
 use crate::kafka::topics::TopicError;
@@ -82,6 +84,80 @@ pub struct PartitionNotAssigned {
     pub topic: String,
     /// The partition that was named.
     pub partition: i32,
+}
+
+/// Why an operator's act on a key or a record is refused. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActError {
+    /// The partition is not, or no longer, assigned to this member.
+    #[error("{0}")]
+    PartitionNotAssigned(#[from] PartitionNotAssigned),
+    /// No partition is assigned to this member, or none of the topic.
+    #[error("no such partition is assigned to this member")]
+    NothingAssigned,
+    /// The offset is settled, or has no record.
+    #[error("{topic}-{partition}@{offset} is settled already, or there is no such record")]
+    AlreadySettled {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+    },
+    /// This member has not read the record yet.
+    #[error("{topic}-{partition}@{offset} was not read yet")]
+    NotRead {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+    },
+    /// The record is being written to the retry or dead-letter topic.
+    #[error("{topic}-{partition}@{offset} is being written to the retry or dead-letter topic")]
+    BeingWritten {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+    },
+    /// The subscription has no dead-letter topic.
+    #[error("there is no dead-letter topic: configure one")]
+    NoDeadLetterTopic,
+    /// Too many acts wait for the owner of the partition, or too many orders are in force.
+    #[error("too many acts wait, or too many orders are in force")]
+    TooMany,
+}
+
+impl ActError {
+    pub(crate) fn of(refused: ActRefused, topic: &str, partition: i32, offset: i64) -> Self {
+        let topic = topic.to_owned();
+        match refused {
+            ActRefused::AlreadySettled => Self::AlreadySettled {
+                topic,
+                partition,
+                offset,
+            },
+            ActRefused::NotDelivered => Self::NotRead {
+                topic,
+                partition,
+                offset,
+            },
+            ActRefused::BeingWritten => Self::BeingWritten {
+                topic,
+                partition,
+                offset,
+            },
+            ActRefused::NoDeadLetterTopic => Self::NoDeadLetterTopic,
+            ActRefused::Draining => PartitionNotAssigned { topic, partition }.into(),
+            _ => Self::TooMany,
+        }
+    }
 }
 
 #[cfg(test)]

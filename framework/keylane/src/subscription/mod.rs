@@ -2,6 +2,7 @@
 
 // The roof: building, starting, watching and stopping a subscription.
 
+mod acts;
 mod builder;
 pub(crate) mod error;
 pub(crate) mod handle;
@@ -12,4 +13,6 @@ mod membership;
 mod panic_tests;
 mod start;
 
+pub use acts::KeyResumed;
 pub use builder::SubscriptionBuilder;
+pub use keylane_core::{ActTime, OperatorNote, RetriedNow};

@@ -177,7 +177,7 @@ impl Observer for Weak<Topics> {
         let attempts = of.attempts;
         let outcome = match outcome {
             Settlement::Done => Outcome::Done { attempts },
-            Settlement::Skipped => Outcome::Skipped { attempts },
+            Settlement::Skipped | Settlement::SkippedByOperator => Outcome::Skipped { attempts },
             Settlement::DeadLettered => Outcome::DeadLettered { attempts },
             // The first comes back from the retry topic. For the other, there is no other group.
             Settlement::Retried | Settlement::Foreign => return,

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acts;
 mod back_pressure;
 mod cancellation;
 mod committed_offsets;

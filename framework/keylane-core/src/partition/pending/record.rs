@@ -28,8 +28,8 @@ pub(in crate::partition) struct PendingRecord<R> {
     pub(in crate::partition) attempts_here: u32,
     /// It may have killed, and has not been seen not to.
     pub(in crate::partition) watched: bool,
-    /// It is no sign of a killer that it has not run, and neither are those behind it: parked, not
-    /// due at delivery, or behind such a one. Used only while records are watched.
+    /// It is no sign of a killer that it has not run, and neither are those behind it: parked, of a
+    /// paused key, not due at delivery, or behind such a one. Used only while records are watched.
     pub(in crate::partition) stuck: bool,
     /// Its attempt runs longer than it should.
     pub(in crate::partition) slow: bool,
@@ -47,8 +47,8 @@ struct Rare {
     attempts_before: u32,
     /// When its first attempt of several began.
     first_started: Option<Moment>,
-    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was
-    /// refused (then it is parked).
+    /// The write that is being made, is to be made when its attempt has ended (a blocker, or by an
+    /// operator's order) or at its turn (by an order), or was refused (then it is parked).
     publish: Option<Publish>,
     publish_failures: u32,
     headers: FailureHeaders,
@@ -66,6 +66,8 @@ pub(in crate::partition) enum State {
     /// Head of its lane, in the ready queue.
     Ready,
     Running,
+    /// Head of its lane, and its key is paused.
+    KeyPaused,
     /// Head of its lane; a timer is set.
     Waiting,
     PublishQueued,
@@ -132,6 +134,13 @@ impl<R> PendingRecord<R> {
     /// When it may run, where that was in the future at delivery.
     pub(in crate::partition) fn due(&self) -> Option<Moment> {
         self.rare.as_ref()?.due
+    }
+
+    /// It need not wait for its due time.
+    pub(in crate::partition) fn is_due_now(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.due = None;
+        }
     }
 
     /// How often it went through the retry topic.

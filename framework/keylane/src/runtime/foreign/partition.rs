@@ -7,6 +7,7 @@ use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling, Set
 use super::held::Place;
 use super::ownership::RetryOwnership;
 use crate::record::Record;
+use crate::runtime::acts::skipped_at_delivery;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::runtime::report::report_foreign;
@@ -85,6 +86,7 @@ impl Foreign {
                 owned.release(bytes);
             }
             Delivered::AlreadySettled => owned.release(bytes),
+            Delivered::SkippedByOperator => skipped_at_delivery(owned, record.offset(), bytes),
             Delivered::Foreign => {
                 report_foreign(owned, &record);
                 owned.metrics.settled(Settlement::Foreign, 1);

@@ -1,7 +1,7 @@
 //! What is given up on, in the log: each dead letter, each parked record, each retry that is left
-//! to another group (guarantee G1).
+//! to another group, each that an operator skips (guarantee G1).
 
-use keylane_core::{ParkReason, Ticket};
+use keylane_core::{Offset, ParkReason, Ticket};
 
 use crate::dead_letter::{FailureHistory, provenance_of};
 use crate::producer::raw::Acknowledged;
@@ -81,6 +81,25 @@ pub(crate) fn report_foreign(owned: &OwnedPartition, record: &Record) {
         tracing::warn!(%topic, partition, offset, group, "{MESSAGE}");
     } else {
         tracing::debug!(%topic, partition, offset, group, "{MESSAGE}");
+    }
+}
+
+/// A record that an operator skips.
+pub(crate) fn report_skipped(owned: &OwnedPartition, offset: Offset, attempts: u32) {
+    let (topic, partition) = owned.name();
+    let note = owned.core.skipped_by(offset);
+    let (by, why) = note.map_or(("", ""), |note| (&*note.by, &*note.why));
+    const MESSAGE: &str = "a record is given up: an operator skipped it";
+    if owned
+        .runtime
+        .control
+        .given_up
+        .skipped
+        .may_write(clock::now())
+    {
+        tracing::warn!(%topic, partition, %offset, attempts, by, why, "{MESSAGE}");
+    } else {
+        tracing::debug!(%topic, partition, %offset, attempts, by, why, "{MESSAGE}");
     }
 }
 

@@ -8,6 +8,8 @@ mod observed;
 
 pub(super) use alarms::{outcome_of_dropped, watch};
 pub(super) use figures::Figures;
-pub(super) use given_up::{Ended, report_dead_letter, report_foreign, report_parked};
+pub(super) use given_up::{
+    Ended, report_dead_letter, report_foreign, report_parked, report_skipped,
+};
 pub(super) use hot_keys::KeyCounts;
 pub(super) use observed::{exhausted, observe, observed};

@@ -59,7 +59,8 @@ pub(crate) fn settle_written(
             Some(Publish::DeadLetter { reason }),
             Ok(place),
         ) => {
-            let history = last_history(record, *attempts, reason, crashes);
+            let order = owned.dead_letter_orders.get(offset);
+            let history = last_history(record, *attempts, reason, crashes, order);
             report_dead_letter(owned, record, offset.get(), &history, place);
         }
         _ => {}
@@ -90,6 +91,10 @@ fn note_failed_write(
         (WriteErrorKind::TooLarge, Verdict::Publishing) => (
             ProduceFailure::TooLarge,
             "the dead letter is written with fewer headers",
+        ),
+        (_, Verdict::Settled { .. }) => (
+            ProduceFailure::Refused,
+            "nothing: the record is skipped, by an operator's order",
         ),
         (WriteErrorKind::Transient, _) => (ProduceFailure::Transient, "the write is tried again"),
         _ => (ProduceFailure::Refused, "nothing: the answer came too late"),

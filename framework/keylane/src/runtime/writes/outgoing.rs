@@ -86,6 +86,7 @@ impl Writes {
                     attempts,
                     *reason,
                     owned.core.crashes(request.offset),
+                    owned.dead_letter_orders.get(&request.offset),
                 ),
             ),
         };

@@ -1,0 +1,337 @@
+//! Operators' acts: a key is paused, a record skipped, retried now, or dead-lettered now.
+//!
+//! No act ends an attempt or a write. What runs or is being written comes to its end first, and an
+//! attempt that succeeds, or a write that is acknowledged, settles its record as ever.
+
+use super::directives::MOST_OWN_ORDERS;
+use super::pending::State;
+use super::{OperatorNote, Partition, PartitionDirectives, Publish, Settlement, Verdict};
+use crate::failure::Reason;
+use crate::ledger::Standing;
+use crate::offset::Offset;
+use crate::time::Moment;
+
+const DEAD_LETTER: Publish = Publish::DeadLetter {
+    reason: Reason::Operator,
+};
+
+/// When an act on a record takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ActTime {
+    /// It has: the record is settled, or next to be written.
+    Now,
+    /// When the records before it in its lane are settled.
+    AtItsTurn,
+    /// At the end of the attempt that runs, unless that succeeds.
+    AfterItsAttempt,
+    /// When the write that is being made has failed. One that is acknowledged settles the record.
+    AfterItsWrite,
+    /// When the record is delivered.
+    AtItsDelivery,
+}
+
+/// Why an act on a record is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ActRefused {
+    /// The offset is settled, or has no record.
+    AlreadySettled,
+    /// The record was not delivered yet.
+    NotDelivered,
+    /// The record is being written to the retry or dead-letter topic.
+    BeingWritten,
+    /// There is no dead-letter topic.
+    NoDeadLetterTopic,
+    /// The partition is being given up.
+    Draining,
+    /// This member has [`MOST_OWN_ORDERS`] orders of this kind for the partition.
+    TooMany,
+}
+
+/// What [`Partition::retry_now`] found of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetriedNow {
+    /// Records that waited for a moment, and no longer do.
+    pub retried: usize,
+    /// Its records that run.
+    pub running: usize,
+    /// All its pending records.
+    pub pending: usize,
+}
+
+impl<R> Partition<R> {
+    /// Sets the name of a record's key in [`PartitionDirectives`] and operators' acts. Without it
+    /// the name is [`Delivery::lane`](crate::Delivery). It is called while keys are paused, once
+    /// whenever a record becomes ready.
+    pub fn name_keys(&mut self, name: fn(&R) -> Option<u64>) {
+        self.key_name = Some(name);
+    }
+
+    /// Replaces what is directed from outside. Idempotent. Returns the records that are settled by
+    /// it at once.
+    ///
+    /// Of a paused key nothing starts, and what runs goes on; its records stay in their lane and
+    /// count as pending. A record that is to be skipped is settled as soon as it neither runs nor is
+    /// being written, unless it is settled by that.
+    pub fn direct(&mut self, directives: PartitionDirectives, now: Moment) -> Vec<Verdict<R>> {
+        self.set_now(now);
+        if !self.directed.give(directives) {
+            return Vec::new();
+        }
+        self.look_at_paused_keys();
+        let skips = self.directed.given_skips().into_iter();
+        skips
+            .filter_map(|offset| match self.ledger.standing(offset) {
+                Standing::Pending(slot) => self.skip_slot(slot).1,
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Pauses a key until [`resume_key`](Self::resume_key), or the end of the epoch.
+    ///
+    /// # Errors
+    /// Too many are paused.
+    pub fn pause_key(&mut self, key: u64, now: Moment) -> Result<(), ActRefused> {
+        self.set_now(now);
+        let own = &mut self.directed.own().paused_keys;
+        if own.len() >= MOST_OWN_ORDERS && !own.contains(&key) {
+            return Err(ActRefused::TooMany);
+        }
+        if own.insert(key) {
+            self.look_at_paused_keys();
+        }
+        Ok(())
+    }
+
+    /// Ends a [`pause_key`](Self::pause_key). Returns whether the key still is paused, since that is
+    /// [directed](Self::direct).
+    pub fn resume_key(&mut self, key: u64, now: Moment) -> bool {
+        self.set_now(now);
+        if self.directed.own().paused_keys.remove(&key) {
+            self.look_at_paused_keys();
+        }
+        self.directed.pauses(key)
+    }
+
+    /// Settles a record without an attempt, as [`direct`](Self::direct) does; with its verdict where
+    /// that is done at once.
+    ///
+    /// # Errors
+    /// The record is settled, the partition is being given up, or too many are still to be skipped.
+    pub fn skip(
+        &mut self,
+        offset: Offset,
+        note: OperatorNote,
+        now: Moment,
+    ) -> Result<(ActTime, Option<Verdict<R>>), ActRefused> {
+        self.set_now(now);
+        let standing = self.ledger.standing(offset);
+        match standing {
+            _ if self.draining => return Err(ActRefused::Draining),
+            Standing::Settled => return Err(ActRefused::AlreadySettled),
+            _ => {}
+        }
+        let (ledger, own) = (&self.ledger, &mut self.directed.own().skips);
+        own.retain(|&offset, _| ledger.standing(offset) != Standing::Settled);
+        if own.len() >= MOST_OWN_ORDERS && !own.contains_key(&offset) {
+            return Err(ActRefused::TooMany);
+        }
+        own.insert(offset, note);
+        Ok(match standing {
+            Standing::Pending(slot) => self.skip_slot(slot),
+            _ => (ActTime::AtItsDelivery, None),
+        })
+    }
+
+    /// Who ordered that this offset is skipped, and why.
+    pub fn skipped_by(&self, offset: Offset) -> Option<&OperatorNote> {
+        self.directed.skip_of(offset)
+    }
+
+    /// Writes a record to the dead-letter topic, with the reason `operator`. It is settled by the
+    /// acknowledgement, as any dead letter; the next of its lane starts after that.
+    ///
+    /// # Errors
+    /// There is no such topic, or no such record, or it is being written already, or the partition is
+    /// being given up.
+    pub fn dead_letter_now(&mut self, offset: Offset, now: Moment) -> Result<ActTime, ActRefused> {
+        self.set_now(now);
+        if !self.settings.retry.dead_letter_topic {
+            return Err(ActRefused::NoDeadLetterTopic);
+        }
+        let slot = match self.ledger.standing(offset) {
+            _ if self.draining => return Err(ActRefused::Draining),
+            Standing::Pending(slot) => slot,
+            Standing::Settled => return Err(ActRefused::AlreadySettled),
+            Standing::NotDelivered => return Err(ActRefused::NotDelivered),
+        };
+        let time = self.order_dead_letter(slot)?;
+        // The later order counts.
+        self.directed.own().skips.remove(&offset);
+        Ok(time)
+    }
+
+    fn order_dead_letter(&mut self, slot: u32) -> Result<ActTime, ActRefused> {
+        let record = self.pending.get(slot);
+        let is_dead_letter = matches!(record.publish(), Some(Publish::DeadLetter { .. }));
+        match record.state {
+            State::Publishing => Err(ActRefused::BeingWritten),
+            State::PublishQueued | State::PublishWaiting if is_dead_letter => {
+                Err(ActRefused::BeingWritten)
+            }
+            // A blocker is one by its own reason.
+            State::Running if is_dead_letter => Ok(ActTime::AfterItsAttempt),
+            State::Running => {
+                self.pending.get_mut(slot).set_publish(DEAD_LETTER);
+                Ok(ActTime::AfterItsAttempt)
+            }
+            State::Queued => {
+                self.pending.get_mut(slot).set_publish(DEAD_LETTER);
+                Ok(ActTime::AtItsTurn)
+            }
+            // These are in no lane yet.
+            State::NotDue | State::Held => {
+                self.take_out(slot);
+                self.pending.get_mut(slot).set_publish(DEAD_LETTER);
+                self.join_lane(slot);
+                Ok(match self.pending.get(slot).state {
+                    State::Queued => ActTime::AtItsTurn,
+                    _ => ActTime::Now,
+                })
+            }
+            _ => {
+                self.take_out(slot);
+                let _ = self.publish(slot, DEAD_LETTER);
+                Ok(ActTime::Now)
+            }
+        }
+    }
+
+    /// Ends the waiting of a key's records for a back-off or their due time. It gives each of them
+    /// one attempt, which counts as ever; also one that the outage guard holds. A write that waits is
+    /// tried now. Where the key is paused, its records wait for that.
+    pub fn retry_now(&mut self, key: u64, now: Moment) -> RetriedNow {
+        self.set_now(now);
+        let mut found = RetriedNow::default();
+        if self.draining {
+            return found;
+        }
+        let mut waiting = Vec::new();
+        for (slot, record) in self.pending.iter() {
+            if self.name_of(slot) != Some(key) {
+                continue;
+            }
+            found.pending += 1;
+            found.running += usize::from(record.state == State::Running);
+            if record.state.is_waiting() || record.due().is_some() {
+                waiting.push((record.offset, slot));
+            }
+        }
+        let mut slots: Vec<u32> = waiting.iter().map(|&(_, slot)| slot).collect();
+        slots.sort_unstable();
+        self.timers.cancel_all(&slots);
+        waiting.sort_unstable();
+        for (_, slot) in waiting {
+            let record = self.pending.get_mut(slot);
+            record.is_due_now();
+            let state = record.state;
+            found.retried += usize::from(state.is_waiting());
+            match state {
+                State::NotDue => self.join_lane(slot),
+                State::Waiting => self.make_ready(slot),
+                State::PublishWaiting => self.queue_publish(slot),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The record of an offset, while it is pending.
+    pub fn pending_at_mut(&mut self, offset: Offset) -> Option<&mut R> {
+        match self.ledger.standing(offset) {
+            Standing::Pending(slot) => Some(&mut self.pending.get_mut(slot).record),
+            _ => None,
+        }
+    }
+
+    /// How many keys have records that would be ready, and are paused.
+    pub fn paused_keys(&self) -> usize {
+        self.pending.count(State::KeyPaused)
+    }
+
+    pub(super) fn is_key_paused(&self, slot: u32) -> bool {
+        let pauses_keys = self.directed.pauses_keys();
+        pauses_keys
+            && self
+                .name_of(slot)
+                .is_some_and(|key| self.directed.pauses(key))
+    }
+
+    /// Whether the watermark waits for a record only since its key is paused.
+    pub(super) fn waits_for_operator(&self) -> bool {
+        self.directed.pauses_keys()
+            && self.ledger.oldest().is_some_and(|slot| {
+                let state = self.pending.get(slot).state;
+                matches!(state, State::KeyPaused | State::Queued) && self.is_key_paused(slot)
+            })
+    }
+
+    fn name_of(&self, slot: u32) -> Option<u64> {
+        let record = self.pending.get(slot);
+        match self.key_name {
+            Some(name) => name(&record.record),
+            None => record.lane(),
+        }
+    }
+
+    /// Keys were paused or resumed.
+    fn look_at_paused_keys(&mut self) {
+        for slot in std::mem::take(&mut self.ready) {
+            if self.is_key_paused(slot) {
+                self.pause_head(slot);
+            } else {
+                self.ready.push_back(slot);
+            }
+        }
+        let paused = self.pending.iter();
+        let mut resumed: Vec<_> = paused
+            .filter(|&(slot, record)| record.state == State::KeyPaused && !self.is_key_paused(slot))
+            .map(|(slot, record)| (record.offset, slot))
+            .collect();
+        resumed.sort_unstable();
+        resumed
+            .into_iter()
+            .for_each(|(_, slot)| self.make_ready(slot));
+    }
+
+    /// The key of a head that would be ready is paused.
+    pub(super) fn pause_head(&mut self, slot: u32) {
+        self.pending.set_state(slot, State::KeyPaused);
+        self.unwatch_lane(slot);
+    }
+
+    fn skip_slot(&mut self, slot: u32) -> (ActTime, Option<Verdict<R>>) {
+        match self.pending.get(slot).state {
+            State::Running => (ActTime::AfterItsAttempt, None),
+            State::Publishing => (ActTime::AfterItsWrite, None),
+            _ => {
+                self.take_out(slot);
+                let verdict = self.settle(slot, Settlement::SkippedByOperator);
+                (ActTime::Now, Some(verdict))
+            }
+        }
+    }
+
+    /// The record neither runs nor is being written: what it waits in forgets it. Its lane does not.
+    fn take_out(&mut self, slot: u32) {
+        match self.pending.get(slot).state {
+            State::Ready => self.ready.retain(|&other| other != slot),
+            State::PublishQueued => self.publish_queue.retain(|&other| other != slot),
+            state if state.is_waiting() => self.timers.cancel_all(&[slot]),
+            _ => {}
+        }
+    }
+}

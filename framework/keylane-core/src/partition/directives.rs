@@ -1,0 +1,102 @@
+//! What operators order for a partition, as it stands: keys that are paused, offsets that are
+//! skipped.
+//!
+//! There are two sources. What the caller *directs* is declared as a whole, and comes from outside
+//! of the process ([`Partition::direct`](super::Partition::direct)). What an operator orders of this
+//! member alone is its *own*, and ends with the epoch. Both are in force, and neither takes the
+//! other back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::offset::Offset;
+
+/// The most keys of a partition that a member pauses by itself, and the most offsets that it is
+/// still to skip by itself.
+pub const MOST_OWN_ORDERS: usize = 1_000;
+
+/// Who ordered an act, and why: for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorNote {
+    /// Who.
+    pub by: Arc<str>,
+    /// Why.
+    pub why: Arc<str>,
+}
+
+impl OperatorNote {
+    /// The note of this operator.
+    pub fn new(by: impl Into<Arc<str>>, why: impl Into<Arc<str>>) -> Self {
+        Self {
+            by: by.into(),
+            why: why.into(),
+        }
+    }
+}
+
+/// Everything that is directed for one partition of one log.
+///
+/// The caller bounds it. It is about a log, not about a name: for a topic that was re-created, or a
+/// log that was cut below a skip, it is up to the caller to leave that out.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Offset, OperatorNote, PartitionDirectives};
+///
+/// let mut directives = PartitionDirectives::default();
+/// directives.paused_keys.insert(0x1f60_e652_ab9e_07d6);
+/// directives.skips.insert(Offset::new(17), OperatorNote::new("ann", "INC-7"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionDirectives {
+    /// Keys of which nothing starts, by the name that
+    /// [`Partition::name_keys`](super::Partition::name_keys) sets.
+    pub paused_keys: BTreeSet<u64>,
+    /// Records that are settled without an attempt.
+    pub skips: BTreeMap<Offset, OperatorNote>,
+}
+
+/// The orders of both sources.
+#[derive(Default)]
+pub(super) struct Directed {
+    given: PartitionDirectives,
+    own: PartitionDirectives,
+}
+
+impl Directed {
+    /// Replaces what is directed; `true` where that changes anything.
+    pub(super) fn give(&mut self, directives: PartitionDirectives) -> bool {
+        let changes = self.given != directives;
+        self.given = directives;
+        changes
+    }
+
+    pub(super) fn own(&mut self) -> &mut PartitionDirectives {
+        &mut self.own
+    }
+
+    pub(super) fn pauses_keys(&self) -> bool {
+        !self.given.paused_keys.is_empty() || !self.own.paused_keys.is_empty()
+    }
+
+    pub(super) fn pauses(&self, key: u64) -> bool {
+        self.given.paused_keys.contains(&key) || self.own.paused_keys.contains(&key)
+    }
+
+    /// Who skips this offset, if it is skipped.
+    pub(super) fn skip_of(&self, offset: Offset) -> Option<&OperatorNote> {
+        let given = self.given.skips.get(&offset);
+        given.or_else(|| self.own.skips.get(&offset))
+    }
+
+    /// The offsets that are directed to be skipped.
+    pub(super) fn given_skips(&self) -> Vec<Offset> {
+        self.given.skips.keys().copied().collect()
+    }
+
+    /// The offsets from here on stand for other records now.
+    pub(super) fn log_was_cut(&mut self, from: Offset) {
+        self.given.skips.split_off(&from);
+        self.own.skips.split_off(&from);
+    }
+}

@@ -1,0 +1,84 @@
+//! The owner's part in operators' acts: the core decides, and the log has who ordered what.
+
+use keylane_core::{ActRefused, ActTime, Moment, Offset, OperatorNote, Settlement};
+
+use super::owned::OwnedPartition;
+use super::report::report_skipped;
+use super::verdicts::carry_out;
+use crate::record::KeyHash;
+use crate::status::{Act, ActKind};
+
+/// Carries an act out, and answers it. Who asked may have gone.
+pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Moment) {
+    match kind {
+        ActKind::PauseKey(key, answer) => {
+            let paused = owned.core.pause_key(key.get(), now);
+            log_key(owned, "pause_key", key, &note, &paused);
+            let _ = answer.send(paused);
+        }
+        ActKind::ResumeKey(key, answer) => {
+            let still_paused = owned.core.resume_key(key.get(), now);
+            log_key(owned, "resume_key", key, &note, &still_paused);
+            let _ = answer.send(still_paused);
+        }
+        ActKind::RetryNow(key, answer) => {
+            let found = owned.core.retry_now(key.get(), now);
+            if found.pending > 0 {
+                log_key(owned, "retry_now", key, &note, &found);
+            }
+            let _ = answer.send(found);
+        }
+        ActKind::Skip(offset, answer) => {
+            let skipped = owned.core.skip(offset, note.clone(), now);
+            let time = skipped.as_ref().map(|(time, _)| *time).map_err(|it| *it);
+            log_offset(owned, "skip", offset, &note, &time);
+            if let Ok((_, Some(verdict))) = skipped {
+                carry_out(owned, None, verdict);
+            }
+            let _ = answer.send(time);
+        }
+        ActKind::DeadLetterNow(offset, answer) => {
+            let time = owned.core.dead_letter_now(offset, now);
+            log_offset(owned, "dead_letter_now", offset, &note, &time);
+            if time.is_ok() {
+                owned.dead_letter_orders.insert(offset, note);
+            }
+            let _ = answer.send(time);
+        }
+    }
+}
+
+/// A record was skipped at its delivery, by an order from before.
+pub(crate) fn skipped_at_delivery(owned: &mut OwnedPartition, offset: i64, bytes: usize) {
+    report_skipped(owned, Offset::new(offset), 0);
+    owned.metrics.settled(Settlement::SkippedByOperator, 1);
+    owned.release(bytes);
+}
+
+const MESSAGE: &str = "an operator's order";
+
+fn log_key(
+    owned: &OwnedPartition,
+    act: &str,
+    key: KeyHash,
+    note: &OperatorNote,
+    answer: &impl std::fmt::Debug,
+) {
+    let (topic, partition) = owned.name();
+    tracing::info!(
+        %topic, partition, act, key_hash = %key, by = %note.by, why = %note.why, ?answer, "{MESSAGE}"
+    );
+}
+
+fn log_offset(
+    owned: &OwnedPartition,
+    act: &str,
+    offset: Offset,
+    note: &OperatorNote,
+    answer: &Result<ActTime, ActRefused>,
+) {
+    let (topic, partition) = owned.name();
+    tracing::info!(
+        %topic, partition, act, %offset, by = %note.by, why = %note.why, ?answer, "{MESSAGE}"
+    );
+}
