@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use keylane::config::ControlTopic;
 use keylane_cli::Surroundings;
 use keylane_integration_tests::{
     kafka::{Extras, Kafka, Nodes},
@@ -161,4 +162,58 @@ async fn what_the_control_topic_pauses_is_not_attempted_though_all_members_are_k
     tokio::time::timeout(Duration::from_secs(60), scene.all_committed())
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_skip_is_void_for_another_log_and_goes_when_it_is_committed() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka, 1).await;
+    let (group, topic) = (&*scene.group, &*scene.topic);
+    keylane(kafka, &["control", "create", group]).await;
+    let show = async || keylane(kafka, &["control", "show", group, "-o", "json"]).await;
+    let skip = async |offset: i64, more: &[&str]| {
+        let record = format!("{topic}/0@{offset}");
+        keylane(kafka, &[&["skip", group, &record], more].concat()).await
+    };
+    let why = ["--why", "it is damaged"];
+
+    // The order is about records that go with their topic.
+    scene.write(numbered(0..3, 3)).await;
+    skip(1, &why).await;
+    kafka.delete_topic(topic).await.unwrap();
+    kafka.create_topic(topic, 1, 1, &[]).await.unwrap();
+    scene.write(numbered(3..6, 3)).await;
+    wait_for("it is shown as void", DEADLINE, async || {
+        show().await.contains("void").then_some(())
+    })
+    .await;
+    let start = async |name: &str| {
+        let builder = scene.subscribe().control_topic(ControlTopic::default());
+        scene.worker(builder, name, Duration::ZERO).await
+    };
+    let member = start("first").await;
+    scene.done(3).await;
+    skip(1, &["--cancel"]).await;
+
+    // Written while nothing starts, skipped, and never attempted, also by the next member.
+    keylane(kafka, &["pause", group, "--why", "to look at it"]).await;
+    applied(&scene, 1).await;
+    scene.write(numbered(6..9, 3)).await;
+    skip(4, &why).await;
+    member.shutdown().await.unwrap();
+    let member = start("second").await;
+    keylane(kafka, &["resume", group]).await;
+    wait_for("the skip is taken back", DEADLINE, async || {
+        (!show().await.contains("\"skip\"")).then_some(())
+    })
+    .await;
+    scene.all_committed().await;
+    let third = start("third").await;
+    member.shutdown().await.unwrap();
+    scene.write(numbered(9..10, 1)).await;
+    scene.all_committed().await;
+    third.shutdown().await.unwrap();
+    let mut started = scene.started(|_| true);
+    started.sort_unstable();
+    assert_eq!(started, [0, 1, 2, 3, 5, 6], "4 is skipped, and no other");
 }

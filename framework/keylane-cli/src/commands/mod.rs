@@ -52,6 +52,7 @@ pub(crate) fn run(
         },
         Command::Pause(arguments) => control::pause(connection, arguments),
         Command::Resume(arguments) => control::resume(connection, arguments),
+        Command::Skip(arguments) => control::skip(connection, arguments),
         Command::Control { command } => control::run(connection, command),
         Command::Doctor { group, retry_topic } => doctor::run(connection, group, retry_topic),
         // They need no cluster, and were answered before.

@@ -1,4 +1,4 @@
-//! `keylane pause`, `resume` and `control`.
+//! `keylane pause`, `resume`, `skip` and `control`.
 
 use super::{GROUP, Scene, TOPIC};
 
@@ -66,4 +66,35 @@ async fn a_missing_topic_an_unknown_orderer_and_an_end_in_the_past_are_refused()
     assert_eq!(past.code, 2, "{past:?}");
     let alone = scene.keylane(&["pause", GROUP, "--why", "x", "--partition", "1"]);
     assert_eq!(alone.code, 2, "{alone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skip_is_refused_where_it_would_do_nothing_and_can_be_cancelled() {
+    let scene = scene();
+    scene.write(1, 10).await;
+    scene.commit(1, 4, &super::map(4, &[(6, 7)]));
+    let skip = |record: &str| {
+        let why = ["--why", "damaged", "--by", "ann"];
+        scene.keylane(&[&["skip", GROUP, record], &why[..]].concat())
+    };
+    for (record, said) in [
+        ("parking-events/1@3", "settled already"),
+        ("parking-events/1@6", "settled already"),
+        ("parking-events/1@10", "no record at offset 10"),
+    ] {
+        let refused = skip(record);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.messages.contains(said), "{refused:?}");
+    }
+    assert_eq!(skip("parking-events@5").code, 2);
+    let written = skip("parking-events/1@5");
+    assert_eq!(written.code, 0, "{written:?}");
+    let shown = scene
+        .keylane(&["control", "show", GROUP, "-o", "json"])
+        .json();
+    assert_eq!(shown[0]["about"], "parking-events/1@5");
+    let cancel = ["skip", GROUP, "parking-events/1@5", "--cancel"];
+    assert_eq!(scene.keylane(&cancel).code, 0);
+    let again = scene.keylane(&cancel);
+    assert_eq!(again.code, 1, "nothing is left: {again:?}");
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use super::{Content, ControlKey, Order, PauseScope};
 use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
+use crate::partition::{OperatorNote, PartitionDirectives};
 
 /// The most orders and refused records that are kept. What is more is refused.
 pub const MOST_ENTRIES: usize = 10_000;
@@ -144,6 +145,29 @@ impl Directives {
             .iter()
             .filter_map(|scope| self.pauses.get_key_value(scope));
         orders.find(|(_, order)| order.is_in_force(now_millis))
+    }
+
+    /// What is directed for a partition of this log, besides a pause of all of it.
+    pub fn of(
+        &self,
+        topic: &str,
+        partition: i32,
+        log: Option<LogId>,
+        now_millis: i64,
+    ) -> PartitionDirectives {
+        if self.keys.is_empty() && self.skips.is_empty() {
+            return PartitionDirectives::default();
+        }
+        let note = |order: &Order| OperatorNote {
+            by: order.by.as_str().into(),
+            why: order.why.as_str().into(),
+        };
+        let keys = self.paused_keys(topic, now_millis);
+        let skips = self.skips(topic, partition, log, now_millis);
+        PartitionDirectives {
+            paused_keys: keys.map(|(hash, _)| hash).collect(),
+            skips: skips.map(|(offset, order)| (offset, note(order))).collect(),
+        }
     }
 
     /// The hashes of keys of a topic that are paused.

@@ -151,6 +151,31 @@ fn a_skip_is_void_for_another_log_and_done_when_the_commit_is_behind_it() {
 }
 
 #[test]
+fn a_partition_gets_what_is_in_force_for_its_log_and_with_it_who_ordered_it() {
+    let log = LogId::of_topic(1, 0);
+    let skip = Order {
+        why: "damaged".to_owned(),
+        log,
+        ..order("ann")
+    };
+    let directives = fold(&[
+        ("pause-key/t/0000000000000007", Content::Order(until(10))),
+        ("pause-key/u/0000000000000008", Content::Order(order("b"))),
+        ("skip/t/0/4", Content::Order(skip)),
+        ("skip/t/1/5", Content::Order(order("b"))),
+    ]);
+    let of = directives.of("t", 0, log, 9);
+    assert_eq!(of.paused_keys, [7].into());
+    let note = &of.skips[&Offset::new(4)];
+    assert_eq!(
+        (&*note.by, &*note.why, of.skips.len()),
+        ("ann", "damaged", 1)
+    );
+    let later = directives.of("t", 0, LogId::of_topic(2, 0), 10);
+    assert_eq!(later, crate::partition::PartitionDirectives::default());
+}
+
+#[test]
 fn more_than_the_limit_is_refused_and_what_is_there_can_still_change() {
     let mut directives = Directives::default();
     for number in 0..MOST_ENTRIES as i64 {

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::common::{PATIENCE, eventually, producer};
-use keylane::config::{ControlTopic, KafkaSettings};
+use keylane::config::{Backoff, ControlTopic, KafkaSettings};
 use keylane::control::Commander;
+use keylane::record::KeyHash;
 use keylane::status::{PausedBy, TroubleKind};
-use keylane::{Json, NewTask, Subscription, Task, TaskError};
+use keylane::{Json, NewTask, Retry, Subscription, Task, TaskError};
+use keylane_core::Offset;
 use keylane_core::control::{ControlKey, Order, PauseScope};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -297,4 +299,121 @@ async fn each_member_acknowledges_what_it_runs_and_takes_that_back_when_it_leave
     eventually("one is left", || applied() == 1).await;
     first.shutdown().await.unwrap();
     assert_eq!(applied(), 0);
+}
+
+/// The numbers whose attempts began, in their order.
+type Seen = Arc<Mutex<Vec<u32>>>;
+
+/// One number fails as long as it is tried.
+async fn start_seen(broker: &EmbeddedBroker, seen: &Seen, fails: u32) -> Subscription {
+    let seen = seen.clone();
+    Subscription::builder("group", "tasks")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "6000")
+        .control_topic(ControlTopic::default())
+        .commit_interval(Duration::from_millis(50))
+        .retry(Retry::forever().backoff(Backoff::fixed(Duration::from_millis(20))))
+        .start(Json, move |task: Task<u32>| {
+            let number = *task.payload();
+            seen.lock().unwrap().push(number);
+            async move {
+                match number == fails {
+                    true => Err(TaskError::retryable("it fails")),
+                    false => Ok(()),
+                }
+            }
+        })
+        .await
+        .unwrap()
+}
+
+fn skip(offset: i64) -> ControlKey {
+    ControlKey::Skip {
+        topic: "tasks".to_owned(),
+        partition: 0,
+        offset: Offset::new(offset),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_key_that_is_paused_nothing_starts_and_the_others_go_on() {
+    let broker = broker(1);
+    let hash = KeyHash::of(b"3").to_string();
+    let key = ControlKey::PauseKey {
+        topic: "tasks".to_owned(),
+        key_hash: u64::from_str_radix(&hash, 16).unwrap(),
+    };
+    write(&broker, key.clone(), order("a bad vehicle")).await;
+    enqueue(&broker, 20, 1).await;
+    let seen = Seen::default();
+    // The second time, the pause has survived a restart.
+    for _ in 0..2 {
+        let member = start_seen(&broker, &seen, u32::MAX).await;
+        eventually("the others are done", || {
+            let seen = seen.lock().unwrap();
+            (0..20)
+                .filter(|number| *number != 3)
+                .all(|it| seen.contains(&it))
+        })
+        .await;
+        eventually("the paused one is there", || {
+            member
+                .status()
+                .partitions
+                .iter()
+                .any(|it| it.snapshot.pending == 1)
+        })
+        .await;
+        assert!(!seen.lock().unwrap().contains(&3));
+        member.shutdown().await.unwrap();
+    }
+    let member = start_seen(&broker, &seen, u32::MAX).await;
+    write(&broker, key, None).await;
+    eventually("it goes on", || seen.lock().unwrap().contains(&3)).await;
+    member.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_skipped_is_not_attempted_and_the_order_goes_when_it_is_committed() {
+    let broker = broker(1);
+    // Offset 1 before any start, offset 4 while it fails.
+    write(&broker, skip(1), order("it is damaged")).await;
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    let tasks = (0..6).map(|number| NewTask::json(&number).unwrap().key("one"));
+    assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    let seen = Seen::default();
+    let member = start_seen(&broker, &seen, 4).await;
+    let tries = || seen.lock().unwrap().iter().filter(|it| **it == 4).count();
+    eventually("one fails again and again", || tries() > 2).await;
+    assert!(!seen.lock().unwrap().contains(&5), "it waits for its key");
+    member.shutdown().await.unwrap();
+    let member = start_seen(&broker, &seen, 4).await;
+    let before = tries();
+    eventually("it fails on", || tries() > before).await;
+    write(&broker, skip(4), order("it never succeeds")).await;
+    eventually("the next of its key is attempted", || {
+        seen.lock().unwrap().contains(&5)
+    })
+    .await;
+    let servers = broker.bootstrap_servers().into();
+    let kafka = KafkaSettings::new();
+    let commander = Commander::connect(&servers, &kafka, "group", None, PATIENCE).unwrap();
+    eventually("both orders are gone", || {
+        commander.read().unwrap().directives.orders().count() == 0
+    })
+    .await;
+    let (tried, seen_by_then) = (tries(), seen.lock().unwrap().clone());
+    assert!(!seen_by_then.contains(&1), "{seen_by_then:?}");
+    member.shutdown().await.unwrap();
+    let member = start_seen(&broker, &seen, 4).await;
+    let last = NewTask::json(&6).unwrap().key("one");
+    assert!(producer.enqueue(last).await.is_ok());
+    eventually("what comes later is done", || {
+        seen.lock().unwrap().contains(&6)
+    })
+    .await;
+    assert_eq!(tries(), tried, "it was committed before its order went");
+    member.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
 }

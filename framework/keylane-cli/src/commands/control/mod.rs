@@ -1,11 +1,11 @@
-//! `keylane control`, `pause` and `resume`: orders by a group's control topic.
+//! `keylane control`, `pause`, `resume` and `skip`: orders by a group's control topic.
 
 pub(crate) mod arguments;
 mod create;
 mod show;
 mod write;
 
-pub(crate) use write::{pause, resume};
+pub(crate) use write::{pause, resume, skip};
 
 use super::Report;
 use crate::connection::Connection;

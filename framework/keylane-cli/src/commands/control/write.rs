@@ -1,12 +1,14 @@
-//! `keylane pause` and `resume`.
+//! `keylane pause`, `resume` and `skip`.
 
 use std::time::SystemTime;
 
 use keylane::control::Commander;
+use keylane::record::KeyHash;
+use keylane_core::commit_map;
 use keylane_core::control::{ControlKey, Order, PauseScope};
 
 use super::super::Report;
-use super::arguments::{PauseArguments, ResumeArguments, WhatArguments};
+use super::arguments::{PauseArguments, Place, ResumeArguments, SkipArguments, WhatArguments};
 use super::{commander, show};
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -35,6 +37,67 @@ pub(crate) fn resume(
 ) -> Result<Report, Failure> {
     let commander = commander(connection, &arguments.group)?;
     take_back(&commander, &key(&arguments.what))
+}
+
+pub(crate) fn skip(connection: &Connection, arguments: &SkipArguments) -> Result<Report, Failure> {
+    let commander = commander(connection, &arguments.group)?;
+    let Place { partition, offset } = &arguments.record;
+    let key = ControlKey::Skip {
+        topic: partition.topic.clone(),
+        partition: partition.partition,
+        offset: *offset,
+    };
+    if arguments.cancel {
+        return take_back(&commander, &key);
+    }
+    let now = SystemTime::now();
+    let mut order = order(
+        connection,
+        arguments.why.as_deref(),
+        arguments.by.as_deref(),
+        now,
+    )?;
+    let notes = look_at(&commander, &arguments.record, &mut order)?;
+    let report = write(&commander, &key, Some(&order))?;
+    Ok(Report {
+        notes: [notes, report.notes].concat(),
+        ..report
+    })
+}
+
+/// Refuses a skip that would do nothing, and names the log that it is about.
+fn look_at(
+    commander: &Commander,
+    record: &Place,
+    order: &mut Order,
+) -> Result<Vec<String>, Failure> {
+    let (operator, offset) = (commander.operator(), record.offset);
+    let (topic, partition) = (&record.partition.topic, record.partition.partition);
+    let range = operator.range(topic, partition)?;
+    if range.first.get() > offset.get() || range.end.get() <= offset.get() {
+        return Err(Failure::Refused(format!(
+            "{topic}/{partition} has no record at offset {offset}: it holds {} up to before {}",
+            range.first, range.end
+        )));
+    }
+    order.log = operator.log_ids(&[topic.as_str()]).remove(topic);
+    let committed = operator.committed(&[(topic.clone(), partition)])?;
+    let committed = committed.into_iter().find_map(|it| it.committed);
+    if let Some(committed) = committed {
+        let content =
+            commit_map::decode(committed.position, &committed.metadata).unwrap_or_default();
+        let is_of_it = content.log.is_none() || order.log.is_none() || content.log == order.log;
+        let is_settled = !committed.position.covers(offset) || content.settled.contains(offset);
+        if is_of_it && is_settled {
+            return Err(Failure::Refused(format!(
+                "{topic}/{partition}@{offset} is settled already"
+            )));
+        }
+    }
+    let unnamed = order.log.is_none().then(|| {
+        format!("the brokers have no id of topic {topic}: the skip would hold for another topic of this name too")
+    });
+    Ok(unnamed.into_iter().collect())
 }
 
 fn take_back(commander: &Commander, key: &ControlKey) -> Result<Report, Failure> {
@@ -93,10 +156,21 @@ fn key(what: &WhatArguments) -> ControlKey {
     let Some(topic) = what.topic.clone() else {
         return ControlKey::Pause(PauseScope::Subscription);
     };
-    ControlKey::Pause(match what.partition {
-        Some(partition) => PauseScope::Partition(topic, partition),
-        None => PauseScope::Topic(topic),
-    })
+    let of_key = what.key.as_ref().map(|key| KeyHash::of(key.as_bytes()));
+    match (what.key_hash.or(of_key), what.partition) {
+        (Some(hash), _) => {
+            let key_hash = number(hash);
+            ControlKey::PauseKey { topic, key_hash }
+        }
+        (None, Some(partition)) => ControlKey::Pause(PauseScope::Partition(topic, partition)),
+        (None, None) => ControlKey::Pause(PauseScope::Topic(topic)),
+    }
+}
+
+/// As the topic's keys have it.
+fn number(hash: KeyHash) -> u64 {
+    // It is what it shows.
+    u64::from_str_radix(&hash.to_string(), 16).unwrap_or_default()
 }
 
 fn order(
@@ -146,19 +220,25 @@ mod tests {
 
     use super::*;
 
-    fn what(topic: Option<&str>, partition: Option<i32>) -> String {
+    fn what(topic: Option<&str>, partition: Option<i32>, key: Option<&str>) -> String {
         let what = WhatArguments {
             topic: topic.map(str::to_owned),
             partition,
+            key: key.map(str::to_owned),
+            key_hash: None,
         };
         super::key(&what).to_string()
     }
 
     #[test]
     fn what_is_paused_is_named_by_the_key_of_the_record() {
-        assert_eq!(what(None, None), "pause");
-        assert_eq!(what(Some("a"), None), "pause/a");
-        assert_eq!(what(Some("a"), Some(3)), "pause/a/3");
+        assert_eq!(what(None, None, None), "pause");
+        assert_eq!(what(Some("a"), None, None), "pause/a");
+        assert_eq!(what(Some("a"), Some(3), None), "pause/a/3");
+        assert_eq!(
+            what(Some("a"), None, Some("vehicle-4711")),
+            "pause-key/a/1f60e652ab9e07d6"
+        );
     }
 
     #[test]

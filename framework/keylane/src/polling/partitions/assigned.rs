@@ -10,7 +10,7 @@ use keylane_core::member::{
 };
 use keylane_core::{
     Beginning, Budget, EmptiedLog, LeaderEpoch, LogRange, Moment, NotDueEpisode, OwnerWatch,
-    Position, Reset, StartQuestion, StartSigns, Step, Withheld,
+    PartitionDirectives, Position, Reset, StartQuestion, StartSigns, Step, Withheld,
 };
 
 use super::steering::Steered;
@@ -54,6 +54,9 @@ pub(crate) struct Assigned {
     pub(crate) held_by_user: bool,
     /// What the control topic orders.
     pub(crate) steered: Steered,
+    /// What the control topic directs, as the owner has it, and how many times it has changed.
+    directives: PartitionDirectives,
+    directed: u64,
     /// The user or the control topic pauses it, and the owner has the order.
     pub(crate) held: bool,
     /// How many times it was paused in this epoch.
@@ -110,6 +113,8 @@ impl Assigned {
             not_due_episode: NotDueEpisode::default(),
             held_by_user: false,
             steered: Steered::default(),
+            directives: PartitionDirectives::default(),
+            directed: 0,
             held: false,
             pauses: 0,
             fetch_paused: false,
@@ -219,6 +224,21 @@ impl Assigned {
             self.inbox.order(|orders| orders.pause = pause);
         }
         is_news
+    }
+
+    /// Gives the owner what the control topic directs, where that has changed.
+    pub(super) fn direct(&mut self, directives: PartitionDirectives) {
+        if directives != self.directives {
+            self.directives = directives.clone();
+            self.directed += 1;
+            self.inbox.direct(self.directed, directives);
+        }
+    }
+
+    /// Whether the owner has read what the control topic orders: what that forbids starts no longer.
+    pub(super) fn obeys_control(&self) -> bool {
+        let is_paused = !self.held || self.is_at_rest();
+        self.has_ended() || (is_paused && self.progress.directed() == self.directed)
     }
 
     /// Whether such a pause is in force: the owner, which may have been in the middle of a

@@ -151,6 +151,9 @@ impl Assignment {
             );
             assigned.read_metrics.topic_recreated();
         }
+        if let Some(steering) = &self.steering {
+            steering.begin(&mut assigned);
+        }
         self.partitions.push(assigned);
         self.batching.table_changed();
     }

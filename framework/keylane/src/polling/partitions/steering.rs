@@ -86,13 +86,14 @@ impl Steering {
         self.seen = (version, answered);
         self.looked_at = Some(Instant::now());
         let now = clock::unix_millis();
-        for partition in partitions {
+        for partition in partitions.iter_mut() {
             let waits = partition.steered.question.filter(|it| *it > answered);
             let pause = self
                 .directives
                 .pause_of(&partition.topic, partition.partition, now)
                 .map(|(scope, order)| ControlPause::of(scope, order));
             let is_same = partition.steered.pause.as_deref() == pause.as_ref();
+            self.direct(partition, now);
             partition.steered.question = waits;
             if !is_same {
                 partition.steered.pause = pause.map(Arc::new);
@@ -100,13 +101,24 @@ impl Steering {
         }
     }
 
+    /// Gives the owner of an epoch that begins what is ordered, before its first record.
+    pub(super) fn begin(&self, partition: &mut Assigned) {
+        self.direct(partition, clock::unix_millis());
+    }
+
+    fn direct(&self, partition: &mut Assigned, now_millis: i64) {
+        let log = partition.log.id();
+        let (topic, number) = (&partition.topic, partition.partition);
+        let directives = self.directives.of(topic, number, log, now_millis);
+        partition.direct(directives);
+    }
+
     /// After the orders were given: whether every owner has them.
     pub(crate) fn look_whether_in_force(&mut self, partitions: &[Assigned]) {
         if self.in_force {
             return;
         }
-        let is_obeyed = |it: &Assigned| !it.held || it.is_at_rest() || it.has_ended();
-        if partitions.iter().all(is_obeyed) {
+        if partitions.iter().all(Assigned::obeys_control) {
             self.in_force = true;
             self.feed.set_in_force(self.seen.0);
         }
