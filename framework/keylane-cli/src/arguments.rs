@@ -1,5 +1,8 @@
 //! The tree of commands.
 
+mod dlq;
+mod redrive;
+
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +14,12 @@ use crate::commands::control::arguments::{
     ControlCommand, PauseArguments, ResumeArguments, SkipArguments,
 };
 use crate::output::Format;
+pub(crate) use dlq::{
+    By, DlqCommand, LettersArguments, LsArguments, OpenArgument, Place, PurgeArguments,
+};
+pub(crate) use redrive::{
+    ByArgument, CancelArguments, EditArguments, RedriveArguments, ResolveArguments, StatusArguments,
+};
 
 /// Looks into consumer groups of keylane.
 ///
@@ -94,6 +103,14 @@ pub(crate) enum Command {
     Control {
         #[command(subcommand)]
         command: ControlCommand,
+    },
+    /// Looks at dead letters, writes them back, and deletes what is done with.
+    ///
+    /// It reads the topic from its beginning to its end, joins no group, and reads the letters of
+    /// other programs too: Spring, KIP-1191, Connect, Karafka, SmallRye.
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
     },
     /// Checks what a group needs of its cluster, and names a fix for each problem.
     ///

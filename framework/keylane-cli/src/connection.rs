@@ -10,6 +10,8 @@ use std::time::Duration;
 use keylane::config::{BootstrapServers, KafkaSettings};
 use keylane::control::Commander;
 use keylane::operator::Operator;
+use keylane::redrive::ops::OpsTopic;
+use keylane::redrive::{Letters, LettersBuilder, RedriveTask};
 use serde::Deserialize;
 
 use crate::arguments::ConnectionArguments;
@@ -21,6 +23,8 @@ const BOOTSTRAP_SERVERS: &str = "KEYLANE_BOOTSTRAP_SERVERS";
 const SETTING: &str = "KEYLANE_CLIENT_";
 const USER: &str = "USER";
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A transaction of a process that was killed may stay open for 20 seconds.
+const PATIENCE_OF_TRANSACTIONS: Duration = Duration::from_secs(30);
 /// A larger file is none of settings.
 const LARGEST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -104,6 +108,30 @@ impl Connection {
     /// Who runs the command, by the environment.
     pub(crate) fn user(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// The dead letters of a topic.
+    pub(crate) fn letters(&self, topic: &str) -> LettersBuilder {
+        Letters::of(topic)
+            .bootstrap_servers(self.bootstrap_servers.clone())
+            .kafka_settings(self.kafka.clone())
+            .patience(self.patience)
+    }
+
+    /// The operations topic of a group.
+    pub(crate) fn ops(&self, group: &str) -> OpsTopic {
+        OpsTopic::of(group)
+            .bootstrap_servers(self.bootstrap_servers.clone())
+            .kafka_settings(self.kafka.clone())
+            .patience(self.patience.max(PATIENCE_OF_TRANSACTIONS))
+    }
+
+    /// A redrive of the dead letters of a topic.
+    pub(crate) fn redrive(&self, topic: &str) -> RedriveTask {
+        RedriveTask::of(topic)
+            .bootstrap_servers(self.bootstrap_servers.clone())
+            .kafka_settings(self.kafka.clone())
+            .patience(self.patience.max(PATIENCE_OF_TRANSACTIONS))
     }
 
     pub(crate) fn patience(&self) -> Duration {

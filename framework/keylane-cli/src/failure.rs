@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// The command made sense, and was not carried out.
     #[error("{0}")]
     Refused(String),
+    /// The command began a change, and did not finish it.
+    #[error("{0}")]
+    Unfinished(String),
     #[error(transparent)]
     Operator(#[from] OperatorError),
     #[error(transparent)]
@@ -41,6 +44,7 @@ impl Failure {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             // The command may have made its change before.
             Self::Output(_)
+            | Self::Unfinished(_)
             | Self::Operator(OperatorError::Unanswered { .. })
             | Self::Control(ControlError::Unanswered(_)) => PARTIAL,
             _ => REFUSED,

@@ -15,6 +15,7 @@ mod connection;
 mod failure;
 mod members;
 mod output;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,6 +30,18 @@ use failure::Failure;
 /// Asks a question, and returns whether the answer is yes.
 pub type Ask<'a> = Box<dyn FnMut(&str) -> io::Result<bool> + 'a>;
 
+/// Whether a run draws its progress on the standard error. What the standard error is, is for the
+/// caller to know: a bar is only for a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// It draws nothing.
+    #[default]
+    Hidden,
+    /// It draws a bar while it reads or writes for long, and removes it at the end. `messages` must
+    /// not hold the lock of the standard error then.
+    Shown,
+}
+
 /// What a run may see of its surroundings.
 pub struct Surroundings<'a> {
     /// The variables of the environment.
@@ -39,6 +52,8 @@ pub struct Surroundings<'a> {
     pub messages: &'a mut dyn Write,
     /// Asks a question at the terminal; `None` where there is none.
     pub ask: Option<Ask<'a>>,
+    /// Whether progress is drawn.
+    pub progress: Progress,
 }
 
 /// Runs a command, and returns the exit code: 0 is ok; 1 refused or failed without
@@ -98,7 +113,7 @@ fn execute(
     let connection = Connection::resolve(&arguments.connection, environment)?;
     let report = match commands::acts::order(&arguments.command, environment)? {
         Some(order) => order.carry_out(connection.patience())?,
-        None => commands::run(&arguments.command, &connection, &mut surroundings.ask)?,
+        None => commands::run(&arguments.command, &connection, surroundings)?,
     };
     for note in &report.notes {
         writeln!(surroundings.messages, "{note}")?;
@@ -106,11 +121,14 @@ fn execute(
     for missing in &report.missing {
         writeln!(surroundings.messages, "incomplete: {missing}")?;
     }
-    write!(
-        surroundings.output,
-        "{}",
-        report.table.render(arguments.output)
-    )?;
+    match &report.raw {
+        Some(bytes) => surroundings.output.write_all(bytes)?,
+        None => write!(
+            surroundings.output,
+            "{}",
+            report.table.render(arguments.output)
+        )?,
+    }
     surroundings.output.flush()?;
     Ok(match (report.has_problems, report.missing.is_empty()) {
         (true, _) => failure::REFUSED,

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
-use keylane_cli::{Ask, Surroundings};
+use keylane_cli::{Ask, Progress, Surroundings};
 
 fn main() -> ExitCode {
     let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
@@ -15,15 +15,19 @@ fn main() -> ExitCode {
         Surroundings {
             environment: environment.collect(),
             output: &mut io::stdout().lock(),
-            messages: &mut io::stderr().lock(),
+            // Without its lock: progress is drawn from other threads.
+            messages: &mut io::stderr(),
             ask: is_terminal.then(|| Box::new(ask) as Ask<'_>),
+            progress: match io::stderr().is_terminal() {
+                true => Progress::Shown,
+                false => Progress::Hidden,
+            },
         },
     );
     ExitCode::from(code)
 }
 
 fn ask(question: &str) -> io::Result<bool> {
-    // The lock of stderr is held by this thread, and can be taken again by it.
     write!(io::stderr(), "{question} [y/N] ")?;
     io::stderr().flush()?;
     let mut answer = String::new();

@@ -46,6 +46,11 @@ pub(crate) enum Cell {
         words: String,
         value: Value,
     },
+    /// Lines for people, and a value for programs.
+    Lines {
+        lines: Vec<String>,
+        value: Value,
+    },
 }
 
 impl Cell {

@@ -1,6 +1,6 @@
 //! A member in a process of its own, so that a test can stop it at any moment: `member BOOTSTRAP
 //! GROUP TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`:
-//! `member operations|poison`, which reads the rest from variables.
+//! `member operations|poison|redrive`, which reads the rest from variables.
 //!
 //! The first one prints a line for the beginning and the end of each attempt (see `line`), and
 //! shuts down when its input ends. Into the file it writes again and again whether it is assigned,
@@ -32,6 +32,10 @@ async fn main() -> ExitCode {
         }
         Some("poison") => {
             members::poison::run().await;
+            return ExitCode::SUCCESS;
+        }
+        Some("redrive") => {
+            members::redrive::run().await;
             return ExitCode::SUCCESS;
         }
         _ => {}

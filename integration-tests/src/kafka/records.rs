@@ -139,9 +139,23 @@ impl Kafka {
     /// # Errors
     /// When the topic is unknown, or when its end is not reached within 60 s.
     pub async fn read_all(&self, topic: &str) -> Result<Vec<StoredRecord>, HarnessError> {
+        self.read_all_with(topic, "read_committed").await
+    }
+
+    /// The same, with this isolation level: with `read_uncommitted` records of transactions that are
+    /// open or were aborted are among them.
+    ///
+    /// # Errors
+    /// As [`read_all`](Self::read_all).
+    pub async fn read_all_with(
+        &self,
+        topic: &str,
+        isolation_level: &'static str,
+    ) -> Result<Vec<StoredRecord>, HarnessError> {
         let (servers, topic) = (self.bootstrap_servers.clone(), topic.to_owned());
         blocking(move || {
             let consumer: BaseConsumer = client::config(&servers)
+                .set("isolation.level", isolation_level)
                 .set("group.id", "keylane-harness")
                 .set("enable.auto.commit", "false")
                 .set("enable.partition.eof", "true")

@@ -3,6 +3,7 @@
 
 pub mod operations;
 pub mod poison;
+pub mod redrive;
 
 /// What keylane logs, from *info* on.
 fn log_to_stderr() {

@@ -8,6 +8,8 @@
     reason = "helpers of tests stop the test as the tests do"
 )]
 
+mod commands;
+mod dead_letter_commands;
 mod failure_policy;
 mod g12_control_topic;
 mod g1_no_silent_loss;
@@ -22,6 +24,7 @@ mod g9_loud_failures;
 mod harness;
 mod idle_members;
 mod offset_resets;
+mod redrive;
 mod regressions;
 mod start_up;
 mod stuck_work;

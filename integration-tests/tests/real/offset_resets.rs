@@ -1,18 +1,17 @@
 //! G12: an operator moves a group's position. Neither Apache's tool, which writes no metadata, nor
 //! keylane's own leaves a map behind that is not true, and neither resets under live members.
 
-use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+use std::time::Duration;
 
 use keylane::config::Backoff;
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{Retry, TaskError};
-use keylane_cli::Surroundings;
 use keylane_core::{Position, commit_map};
 use keylane_integration_tests::{
     for_protocols,
     gate::Gate,
     journal::Work,
-    kafka::{Committed, Kafka, Nodes},
+    kafka::{Committed, Nodes},
     kafka_or_skip,
     load::numbered,
     member::number,
@@ -21,6 +20,8 @@ use keylane_integration_tests::{
     wait::wait_for,
 };
 use serde_json::{Value, json};
+
+use super::commands::keylane;
 
 const RECORDS: i64 = 20;
 
@@ -128,26 +129,6 @@ async fn a_replay_by_apaches_tool_is_clean_also_beside_a_retry_topic() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_position_that_apaches_tool_moves_into_the_old_map_is_clean_too() {
     reset_by_apaches_tool(8).await;
-}
-
-/// Runs a command of keylane's without a terminal: its exit code, its output, its messages.
-async fn keylane(kafka: &Kafka, arguments: &[&str]) -> (u8, String, String) {
-    let connection = ["keylane", "--bootstrap", kafka.bootstrap_servers()];
-    let all = connection.iter().chain(arguments);
-    let all: Vec<OsString> = all.map(|argument| (*argument).into()).collect();
-    let run = move || {
-        let (mut output, mut messages) = (Vec::new(), Vec::new());
-        let surroundings = Surroundings {
-            environment: BTreeMap::new(),
-            output: &mut output,
-            messages: &mut messages,
-            ask: None,
-        };
-        let code = keylane_cli::run(all, surroundings);
-        let [output, messages] = [output, messages].map(|it| String::from_utf8(it).unwrap());
-        (code, output, messages)
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 async fn reset_by_the_command_line(protocol: Protocol) {

@@ -1,15 +1,18 @@
 //! What the commands do.
 
 pub(crate) mod acts;
+mod confirm;
 pub(crate) mod control;
+mod dlq;
 mod doctor;
 mod lag;
 mod map;
+mod moment;
 mod offsets;
 mod oldest;
 mod places;
 
-use crate::Ask;
+use crate::Surroundings;
 use crate::arguments::{Command, OffsetsCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -18,6 +21,8 @@ use crate::output::Table;
 /// What a command has found.
 pub(crate) struct Report {
     pub(crate) table: Table,
+    /// Written in place of the table, byte for byte.
+    pub(crate) raw: Option<Vec<u8>>,
     /// For people, beside the result.
     pub(crate) notes: Vec<String>,
     /// What could not be read or done.
@@ -30,6 +35,7 @@ impl From<Table> for Report {
     fn from(table: Table) -> Self {
         Self {
             table,
+            raw: None,
             notes: Vec::new(),
             missing: Vec::new(),
             has_problems: false,
@@ -40,7 +46,7 @@ impl From<Table> for Report {
 pub(crate) fn run(
     command: &Command,
     connection: &Connection,
-    ask: &mut Option<Ask<'_>>,
+    surroundings: &mut Surroundings<'_>,
 ) -> Result<Report, Failure> {
     match command {
         Command::Lag { group, admin } => lag::run(connection, group, admin),
@@ -48,12 +54,15 @@ pub(crate) fn run(
         Command::Map { group, partition } => map::run(connection, group, partition),
         Command::Offsets { command } => match command {
             OffsetsCommand::Show { group } => offsets::show::run(connection, group),
-            OffsetsCommand::Reset(arguments) => offsets::reset::run(connection, arguments, ask),
+            OffsetsCommand::Reset(arguments) => {
+                offsets::reset::run(connection, arguments, &mut surroundings.ask)
+            }
         },
         Command::Pause(arguments) => control::pause(connection, arguments),
         Command::Resume(arguments) => control::resume(connection, arguments),
         Command::Skip(arguments) => control::skip(connection, arguments),
         Command::Control { command } => control::run(connection, command),
+        Command::Dlq { command } => dlq::run(connection, command, surroundings),
         Command::Doctor { group, retry_topic } => doctor::run(connection, group, retry_topic),
         // They need no cluster, and were answered before.
         Command::Completion { .. }

@@ -28,5 +28,5 @@ fn field(cell: &Cell) -> String {
 }
 
 fn is_text(cell: &Cell) -> bool {
-    matches!(cell, Cell::Text(_) | Cell::Said { .. })
+    matches!(cell, Cell::Text(_) | Cell::Said { .. } | Cell::Lines { .. })
 }

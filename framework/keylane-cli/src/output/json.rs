@@ -34,6 +34,6 @@ pub(super) fn value(cell: &Cell) -> Option<Value> {
         Cell::Number(number) => (*number).into(),
         Cell::Text(text) => text.as_str().into(),
         Cell::Age(age) => age.as_secs_f64().into(),
-        Cell::Said { value, .. } => value.clone(),
+        Cell::Said { value, .. } | Cell::Lines { value, .. } => value.clone(),
     })
 }

@@ -84,3 +84,19 @@ fn one_thing_is_an_object_and_its_values_stand_below_each_other() {
         "group,settled_ahead\r\nnotifier,3\r\n"
     );
 }
+
+#[test]
+fn lines_stand_below_each_other_beside_one_name() {
+    let lines = |lines: &[&str]| Cell::Lines {
+        lines: lines.iter().map(|it| (*it).to_owned()).collect(),
+        value: json!(lines.len()),
+    };
+    let row = || vec![lines(&["{", "  \"a\": \u{1b}1", "}"]), lines(&[])];
+    let one = Table::of_one(&["value", "headers"], row());
+    assert_eq!(
+        one.render(Format::Table),
+        "value    {\n           \"a\": \u{fffd}1\n         }\nheaders  -\n"
+    );
+    let object: Value = serde_json::from_str(&one.render(Format::Json)).unwrap();
+    assert_eq!(object, json!({"value": 3, "headers": 0}));
+}

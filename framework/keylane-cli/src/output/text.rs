@@ -40,9 +40,19 @@ pub(super) fn below_each_other(table: &Table) -> String {
     let mut text = String::new();
     for row in &table.rows {
         for (name, cell) in names.iter().zip(row) {
-            let line = format!("{name:<width$}  {}", shown(cell));
-            text.push_str(line.trim_end());
-            text.push('\n');
+            let lines = match cell {
+                Cell::Lines { lines, .. } if !lines.is_empty() => {
+                    lines.iter().map(|line| printable(line)).collect()
+                }
+                cell => vec![shown(cell)],
+            };
+            // The name stands before the first line only.
+            let names = std::iter::once(name.as_str()).chain(std::iter::repeat(""));
+            for (name, line) in names.zip(lines) {
+                let line = format!("{name:<width$}  {line}");
+                text.push_str(line.trim_end());
+                text.push('\n');
+            }
         }
     }
     text
@@ -56,6 +66,8 @@ fn shown(cell: &Cell) -> String {
         Cell::Text(text) => printable(text),
         Cell::Age(age) => age_in_words(*age),
         Cell::Said { words, .. } => printable(words),
+        Cell::Lines { lines, .. } if lines.is_empty() => "-".to_owned(),
+        Cell::Lines { lines, .. } => printable(&lines.join(" ")),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod acts;
 mod control;
+mod dlq;
 mod doctor;
 mod lag;
 mod map;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use keylane::config::KafkaSettings;
 use keylane::operator::{CommittedOffset, NewOffset, Operator};
 use keylane::{NewTask, TaskProducer};
-use keylane_cli::{Ask, Surroundings};
+use keylane_cli::{Ask, Progress, Surroundings};
 use keylane_core::commit_map;
 use keylane_core::{Evidence, LogId, Offset, Position, SettledRange};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -62,6 +63,7 @@ fn run(arguments: &[&str], ask: Option<Ask<'_>>) -> Answer {
         output: &mut output,
         messages: &mut messages,
         ask,
+        progress: Progress::Hidden,
     };
     let code = keylane_cli::run(arguments, surroundings);
     Answer {

@@ -65,6 +65,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         output: &mut Closed,
         messages: &mut messages,
         ask: None,
+        progress: keylane_cli::Progress::Hidden,
     };
     let arguments = ["keylane", "completion", "bash"].map(Into::into);
     assert_eq!(keylane_cli::run(arguments, surroundings), 0);

@@ -1,56 +1,63 @@
 //! A redrive's first copies, on whose outcomes the others depend.
 
+/// The most copies of a canary.
+pub const MAX_CANARY: u32 = 10_000;
+
 /// Copies that have to succeed before others begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Canary {
-    /// How many: the task's first turns.
+    /// How many: the task's first turns, at most [`MAX_CANARY`].
     pub copies: u32,
     /// How many in a hundred of them have to succeed.
     pub percent: u8,
 }
 
-#[derive(Debug)]
-pub(super) struct CanaryState {
-    /// The turns that it has.
-    pub(super) turns: u32,
-    percent: u8,
-    /// Of each: whether it succeeded, once that is known.
-    pub(super) outcomes: Vec<Option<bool>>,
-    /// An earlier run has gone on behind it.
-    pub(super) has_passed: bool,
+/// What became of a canary's copies, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Processed, and no dead letter.
+    pub succeeded: u32,
+    /// Dead letters again.
+    pub failed: u32,
+    /// Neither, until now.
+    pub open: u32,
 }
 
+/// Whether the other copies begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// It depends on outcomes that are not known.
     Open,
+    /// They do.
     Passed,
+    /// They do not.
     Failed,
 }
 
-impl CanaryState {
-    pub(super) fn new(canary: Option<Canary>, letters: u32) -> Self {
-        let turns = canary.map_or(0, |canary| canary.copies).min(letters);
-        Self {
-            turns,
-            percent: canary.map_or(0, |canary| canary.percent.min(100)),
-            outcomes: vec![None; turns as usize],
-            has_passed: false,
-        }
-    }
-
-    /// As soon as the rest of the outcomes cannot change it.
-    pub(super) fn verdict(&self) -> Verdict {
-        let of = |outcome| self.outcomes.iter().filter(|it| **it == outcome).count() as u64;
-        let (succeeded, open) = (of(Some(true)), of(None));
-        let needed = u64::from(self.turns) * u64::from(self.percent);
-        if self.has_passed {
+impl Canary {
+    /// As soon as the open outcomes cannot change it. Turns without a copy, whose letters are gone,
+    /// do not count.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane_core::redrive::{Canary, Outcomes, Verdict};
+    ///
+    /// let canary = Canary { copies: 10, percent: 80 };
+    /// let verdict = |succeeded, failed, open| canary.verdict(Outcomes { succeeded, failed, open });
+    /// assert_eq!(verdict(7, 2, 1), Verdict::Open);
+    /// assert_eq!(verdict(8, 1, 1), Verdict::Passed);
+    /// assert_eq!(verdict(1, 3, 6), Verdict::Failed);
+    /// ```
+    pub fn verdict(self, outcomes: Outcomes) -> Verdict {
+        let [succeeded, failed, open] =
+            [outcomes.succeeded, outcomes.failed, outcomes.open].map(u64::from);
+        let needed = (succeeded + failed + open) * u64::from(self.percent.min(100));
+        if succeeded * 100 >= needed {
             Verdict::Passed
         } else if (succeeded + open) * 100 < needed {
             Verdict::Failed
-        } else if open > 0 {
-            Verdict::Open
         } else {
-            Verdict::Passed
+            Verdict::Open
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::order::{Order, Turn};
 use crate::offset::Offset;
 
 /// A letter that the task is to copy.
@@ -34,7 +35,7 @@ pub struct LetterOrigin<'a> {
 /// How much an index holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexLimits {
-    /// Letters at most. Default: 1,000,000, which is 57 MB.
+    /// Letters at most. Default: 1,000,000, which is 64 MB.
     pub letters: u32,
     /// Origin topics at most. Default: 10,000.
     pub topics: u32,
@@ -81,15 +82,15 @@ pub enum TooMany {
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     limits: IndexLimits,
-    pub(super) entries: Vec<Entry>,
+    entries: Vec<Entry>,
     topics: BTreeMap<Arc<str>, u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) partition: i32,
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    partition: i32,
     origin_partition: i32,
-    pub(super) offset: i64,
+    offset: i64,
     origin_offset: i64,
     key: u64,
     /// The number of the topic's name; [`NO_ORIGIN`] is none.
@@ -99,27 +100,14 @@ pub(super) struct Entry {
 
 const NO_ORIGIN: u32 = u32::MAX;
 
-/// Who waits for whom.
-#[derive(Debug)]
-pub(super) struct Turns {
-    /// By turn: the letter that is copied then.
-    pub(super) letters: Vec<u32>,
-    /// By turn: the turn before it of the same key; [`NONE`] is none.
-    pub(super) before: Vec<u32>,
-}
-
-pub(super) const NONE: u32 = u32::MAX;
-
 impl Index {
-    /// An entry, the letter of a turn, the turn before it, its state, and an index to sort by.
-    pub const BYTES_PER_LETTER: usize = size_of::<Entry>() + 4 + 4 + 1 + 2 * 4;
+    /// An entry, its turn, and two indexes to sort by.
+    pub const BYTES_PER_LETTER: usize = size_of::<Entry>() + size_of::<Turn>() + 2 * 4;
 
     /// An empty one.
     pub fn new(limits: IndexLimits) -> Self {
-        // The highest number stands for none.
-        let letters = limits.letters.min(NONE - 1);
         Self {
-            limits: IndexLimits { letters, ..limits },
+            limits,
             ..Self::default()
         }
     }
@@ -170,32 +158,40 @@ impl Index {
         Ok(number)
     }
 
+    /// Leaves out the letters that are not to be copied after all, by partition and offset.
+    pub fn retain(&mut self, mut keeps: impl FnMut(i32, Offset) -> bool) {
+        self.entries
+            .retain(|entry| keeps(entry.partition, Offset::new(entry.offset)));
+    }
+
     /// Sorts the letters by their place, and gives each key's turns to its letters in the order of
     /// their origins.
-    pub(super) fn turns(&mut self) -> Turns {
+    pub fn into_order(self) -> Order {
+        let Self {
+            mut entries,
+            topics,
+            ..
+        } = self;
         // Numbers of topics in the order of their names: those above depend on which was read first.
-        let mut ranks = vec![0; self.topics.len()];
-        for (rank, number) in (0..).zip(self.topics.values()) {
+        let mut ranks = vec![0; topics.len()];
+        for (rank, number) in (0..).zip(topics.values()) {
             ranks[*number as usize] = rank;
         }
-        for entry in &mut self.entries {
+        for entry in &mut entries {
             if let Some(rank) = ranks.get(entry.origin_topic as usize) {
                 entry.origin_topic = *rank;
             }
         }
-        for (rank, number) in (0..).zip(self.topics.values_mut()) {
-            *number = rank;
-        }
-        let entries = &mut self.entries;
         entries.sort_unstable_by_key(|entry| (entry.partition, entry.offset));
         entries.dedup_by_key(|entry| (entry.partition, entry.offset));
 
-        let count = u32::try_from(entries.len()).unwrap_or(NONE);
-        let mut turns = Turns {
-            letters: (0..count).collect(),
-            before: vec![NONE; entries.len()],
+        let turn = |entry: &Entry| Turn {
+            partition: entry.partition,
+            offset: Offset::new(entry.offset),
         };
-        let of = |at: u32| entries[at as usize];
+        let mut turns: Vec<Turn> = entries.iter().map(turn).collect();
+        let of = |at: u32| &entries[at as usize];
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let mut keyed: Vec<u32> = (0..count).filter(|at| of(*at).has_key).collect();
         keyed.sort_unstable_by_key(|at| (of(*at).key, *at));
         let mut by_origin = Vec::new();
@@ -203,32 +199,11 @@ impl Index {
             by_origin.clear();
             by_origin.extend_from_slice(places);
             by_origin.sort_by_key(|at| of(*at).origin());
-            let mut before = NONE;
-            for (turn, letter) in places.iter().zip(&by_origin) {
-                turns.letters[*turn as usize] = *letter;
-                turns.before[*turn as usize] = before;
-                before = *turn;
+            for (place, letter) in places.iter().zip(&by_origin) {
+                turns[*place as usize] = turn(of(*letter));
             }
         }
-        turns
-    }
-
-    /// Changes where any letter does. After [`turns`](Self::turns).
-    pub(super) fn digest(&self) -> u64 {
-        let mut digest = Digest(0xcbf2_9ce4_8422_2325);
-        for topic in self.topics.keys() {
-            topic.bytes().for_each(|byte| digest.add(byte.into()));
-            digest.add(u64::MAX);
-        }
-        for entry in &self.entries {
-            digest.add(u64::from(entry.partition.cast_unsigned()));
-            digest.add(entry.offset.cast_unsigned());
-            digest.add(entry.key);
-            digest.add(u64::from(entry.origin_topic) << 1 | u64::from(entry.has_key));
-            digest.add(u64::from(entry.origin_partition.cast_unsigned()));
-            digest.add(entry.origin_offset.cast_unsigned());
-        }
-        digest.0
+        Order::new(turns)
     }
 }
 
@@ -236,16 +211,6 @@ impl Entry {
     /// Sorts stably: letters without an origin come last, in the order of their places.
     fn origin(&self) -> (u32, i32, i64) {
         (self.origin_topic, self.origin_partition, self.origin_offset)
-    }
-}
-
-/// Not against an enemy: against letters that are gone.
-struct Digest(u64);
-
-impl Digest {
-    fn add(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x0000_0100_0000_01b3);
-        self.0 ^= self.0 >> 32;
     }
 }
 
@@ -266,18 +231,18 @@ mod tests {
         }
     }
 
-    fn turns(letters: &[Letter<'_>]) -> (Vec<u32>, Vec<u32>, u64) {
+    fn order(letters: &[Letter<'_>]) -> Vec<i64> {
         let mut index = Index::new(IndexLimits::default());
         for letter in letters {
             index.add(letter).unwrap();
         }
-        let Turns { letters, before } = index.turns();
-        (letters, before, index.digest())
+        let order = index.into_order();
+        order.turns().iter().map(|turn| turn.offset.get()).collect()
     }
 
     #[test]
     fn a_keys_places_go_to_its_letters_in_the_order_of_their_origins() {
-        let letters = [
+        let mut letters = [
             letter(10, Some(1), Some(("b", 5))),
             letter(11, Some(2), Some(("b", 9))),
             letter(12, Some(1), None),
@@ -285,18 +250,10 @@ mod tests {
             letter(14, None, Some(("b", 1))),
             letter(15, Some(1), Some(("a", 7))),
         ];
-        let (turns_of, before, digest) = turns(&letters);
-        assert_eq!(turns_of, [5, 1, 3, 0, 4, 2]);
-        assert_eq!(before, [NONE, NONE, 0, 2, NONE, 3]);
-
-        let mut otherwise = letters.clone();
-        otherwise.reverse();
-        assert_eq!(
-            turns(&otherwise),
-            (turns_of, before, digest),
-            "in any order of reading"
-        );
-        assert_ne!(turns(&letters[1..]).2, digest);
+        let expected = [15, 11, 13, 10, 14, 12];
+        assert_eq!(order(&letters), expected);
+        letters.reverse();
+        assert_eq!(order(&letters), expected, "in any order of reading");
     }
 
     #[test]
@@ -311,7 +268,7 @@ mod tests {
         index.add(&letter(2, None, Some(("a", 2)))).unwrap();
         let letters = IndexLimits::default().letters as usize;
         assert!(
-            Index::BYTES_PER_LETTER * letters <= 57_000_000,
+            Index::BYTES_PER_LETTER * letters <= 64_000_000,
             "{}",
             Index::BYTES_PER_LETTER
         );

@@ -1,11 +1,12 @@
 //! Random letters, and a run of the shell that may be killed at any step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::{MAX_METADATA_BYTES, Moment, Offset, Position};
+use crate::{Moment, Offset};
 
 /// A letter by its place: its key, and where its record was read first.
 #[derive(Clone, Debug)]
@@ -20,41 +21,26 @@ type Log = BTreeMap<(i32, i64), Written>;
 
 const TOPICS: [&str; 3] = ["b", "c", "a"];
 
-fn index(log: &Log) -> Index {
+fn order(log: &Log) -> Order {
     let mut index = Index::new(IndexLimits::default());
-    for ((partition, offset), letter) in log.iter().filter(|(_, letter)| letter.is_wanted) {
+    for ((partition, offset), letter) in log {
+        let origin = letter
+            .origin
+            .map(|(topic, partition, offset)| LetterOrigin {
+                topic: TOPICS[usize::from(topic)],
+                partition,
+                offset,
+            });
         let letter = Letter {
             partition: *partition,
             offset: Offset::new(*offset),
             key: letter.key,
-            origin: letter
-                .origin
-                .map(|(topic, partition, offset)| LetterOrigin {
-                    topic: TOPICS[usize::from(topic)],
-                    partition,
-                    offset,
-                }),
+            origin,
         };
         index.add(&letter).expect("it is small");
     }
-    index
-}
-
-/// As a stored commit: what survives a kill.
-type Stored = Vec<(i32, Position, String)>;
-
-fn stored(progress: &Progress) -> Stored {
-    let of = |it: &PartitionProgress| (it.partition, it.position, it.metadata());
-    progress.partitions.iter().map(of).collect()
-}
-
-fn read(stored: &Stored) -> Progress {
-    let read = |(partition, position, text): &(i32, Position, String)| {
-        PartitionProgress::read(*partition, *position, text)
-    };
-    Progress {
-        partitions: stored.iter().map(read).collect(),
-    }
+    index.retain(|partition, offset| log[&(partition, offset.get())].is_wanted);
+    index.into_order()
 }
 
 fn written() -> impl Strategy<Value = Written> {
@@ -78,406 +64,155 @@ fn rank(letter: &Written) -> (bool, Option<(&'static str, i32, i64)>) {
     (named.is_none(), named)
 }
 
-/// What a run of the shell does next.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Next,
-    /// The acknowledgement of one of the copies under way, by number.
-    Acknowledge(usize),
-    /// A write that failed.
-    Fail(usize),
-    /// A commit is sent, of what is done now.
-    Send,
-    /// The broker answers it.
-    Confirm,
-    /// The process is killed, after the broker has the commit that was sent last, or before.
-    Kill {
-        is_committed: bool,
-    },
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        10 => Just(Step::Next),
-        6 => (0..8_usize).prop_map(Step::Acknowledge),
-        1 => (0..8_usize).prop_map(Step::Fail),
-        4 => Just(Step::Send),
-        4 => Just(Step::Confirm),
-        1 => any::<bool>().prop_map(|is_committed| Step::Kill { is_committed }),
-    ];
-    proptest::collection::vec(step, 0..400)
-}
-
-struct Run {
-    log: Log,
-    settings: PlanSettings,
-    digest: u64,
-    plan: Plan,
-    stored: Stored,
-    /// A commit that is under way.
-    sent: Option<Progress>,
-    /// The copies in this life that are not acknowledged.
-    under_way: Vec<Copy>,
-    /// Every copy that reached the target, in order, with the life it is of.
-    target: Vec<(u32, (i32, i64))>,
-    life: u32,
-}
-
-impl Run {
-    fn new(log: Log, settings: PlanSettings) -> Self {
-        let plan = Plan::new(index(&log), settings, None, &Progress::default()).unwrap();
-        Self {
-            digest: plan.digest(),
-            stored: Stored::new(),
-            sent: None,
-            under_way: Vec::new(),
-            target: Vec::new(),
-            life: 0,
-            log,
-            settings,
-            plan,
-        }
-    }
-
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Next => {
-                if let Next::Copy(copy) = self.plan.next(Moment::ORIGIN) {
-                    self.under_way.push(copy);
-                    assert!(self.under_way.len() <= self.settings.window);
-                }
-            }
-            Step::Acknowledge(at) if !self.under_way.is_empty() => {
-                let copy = self.under_way.remove(at % self.under_way.len());
-                self.target
-                    .push((self.life, (copy.partition, copy.offset.get())));
-                self.plan.acknowledged(copy.turn);
-            }
-            Step::Fail(at) if !self.under_way.is_empty() => {
-                let copy = self.under_way.remove(at % self.under_way.len());
-                self.plan.failed(copy.turn);
-            }
-            Step::Send => self.sent = Some(self.plan.progress()),
-            Step::Confirm => {
-                let Some(progress) = self.sent.take() else {
-                    return;
-                };
-                self.stored = stored(&progress);
-                let is_whole = |it: &(_, _, String)| it.2.len() <= MAX_METADATA_BYTES;
-                assert!(self.stored.iter().all(is_whole));
-                self.plan.committed(&progress);
-            }
-            Step::Kill { is_committed } => {
-                if let Some(progress) = self.sent.take().filter(|_| is_committed) {
-                    self.stored = stored(&progress);
-                }
-                // Some of what was under way has reached the broker.
-                for copy in self.under_way.drain(..).step_by(2) {
-                    self.target
-                        .push((self.life, (copy.partition, copy.offset.get())));
-                }
-                self.life += 1;
-                let index = index(&self.log);
-                let digest = Some(self.digest);
-                self.plan = Plan::new(index, self.settings, digest, &read(&self.stored)).unwrap();
-            }
-            Step::Acknowledge(_) | Step::Fail(_) => {}
-        }
-    }
-
-    fn commit(&mut self) {
-        self.step(Step::Send);
-        self.step(Step::Confirm);
-    }
-
-    fn finish(&mut self) {
-        for _ in 0..10_000 {
-            match self.plan.next(Moment::ORIGIN) {
-                Next::Copy(copy) => self.under_way.push(copy),
-                Next::InFlight if self.under_way.is_empty() => self.commit(),
-                Next::InFlight => self.step(Step::Acknowledge(0)),
-                _ => return,
-            }
-        }
-        panic!("it does not end");
-    }
-
-    /// The letters that were copied, each once.
-    fn copied(&self) -> BTreeSet<(i32, i64)> {
-        self.target.iter().map(|(_, place)| *place).collect()
-    }
-
-    /// In each life the copies of a key are in the order of their origins. So are the first copies
-    /// of all lives together, and the last ones: a repeated copy is followed by all later ones of
-    /// its key.
-    fn check_order(&self) {
-        let (mut last_copies, mut next_of_all) = (BTreeSet::new(), BTreeMap::new());
-        for (_, place) in self.target.iter().rev() {
-            let letter = &self.log[place];
-            let Some(key) = letter.key.filter(|_| last_copies.insert(*place)) else {
-                continue;
-            };
-            let rank = (rank(letter), *place);
-            let after = next_of_all.insert(key, rank);
-            assert!(after.is_none_or(|after| after > rank), "{place:?} last");
-        }
-        let mut last_of_life = BTreeMap::new();
-        let mut first_copies = BTreeSet::new();
-        let mut last_of_all = BTreeMap::new();
-        for (life, place) in &self.target {
-            let letter = &self.log[place];
-            let Some(key) = letter.key else { continue };
-            let rank = (rank(letter), *place);
-            let before = last_of_life.insert((*life, key), rank);
-            assert!(
-                before.is_none_or(|before| before < rank),
-                "{place:?} in one life"
-            );
-            if first_copies.insert(*place) {
-                let before = last_of_all.insert(key, rank);
-                assert!(
-                    before.is_none_or(|before| before < rank),
-                    "{place:?} over all"
-                );
-            }
-        }
-    }
-}
-
 proptest! {
     #[test]
-    fn every_match_is_copied_in_order_and_a_kill_repeats_at_most_the_window(
-        log in logs(), steps in steps(), window in 1..9_usize,
-    ) {
-        let settings = PlanSettings { window, ..PlanSettings::default() };
-        let mut run = Run::new(log, settings);
-        for step in steps {
-            run.step(step);
+    fn every_letter_has_one_turn_and_those_of_a_key_are_in_the_order_of_their_origins(log in logs()) {
+        let order = order(&log);
+        let places: Vec<_> = order.turns().iter().map(|it| (it.partition, it.offset.get())).collect();
+        let wanted: BTreeSet<_> =
+            log.iter().filter(|(_, letter)| letter.is_wanted).map(|(place, _)| *place).collect();
+        prop_assert_eq!(places.len(), wanted.len());
+        prop_assert_eq!(places.iter().copied().collect::<BTreeSet<_>>(), wanted);
+        let mut last_of_key = BTreeMap::new();
+        for place in &places {
+            let Some(key) = log[place].key else { continue };
+            let rank = (rank(&log[place]), *place);
+            let before = last_of_key.insert(key, rank);
+            prop_assert!(before.is_none_or(|before| before < rank), "{:?}", place);
         }
-        run.finish();
-        prop_assert_eq!(run.plan.next(Moment::ORIGIN), Next::Done);
-
-        let wanted = run.log.iter().filter(|(_, letter)| letter.is_wanted);
-        let wanted: BTreeSet<_> = wanted.map(|(place, _)| *place).collect();
-        prop_assert_eq!(run.copied(), wanted);
-        let repeated = run.target.len() - run.copied().len();
-        prop_assert!(repeated <= window * run.life as usize, "{} in {} lives", repeated, run.life);
-        run.check_order();
-        let planned = run.copied().len() as u64;
-        prop_assert_eq!(run.plan.counts(), (planned, planned));
+        // Turns of a key's letters are places of that key's letters.
+        for (turn, place) in places.iter().zip(log.iter().filter(|(_, it)| it.is_wanted)) {
+            prop_assert_eq!(log[turn].key, place.1.key);
+        }
     }
 
+    /// Some lives end before their transaction does, and some transactions have fewer copies.
     #[test]
-    fn max_is_a_fixed_set_that_kills_do_not_widen(log in logs(), steps in steps(), max in 0..30_u64) {
-        let settings = PlanSettings { window: 4, max: Some(max), ..PlanSettings::default() };
-        let mut whole = Run::new(log.clone(), settings);
-        whole.finish();
-        let mut run = Run::new(log, settings);
-        for step in steps {
-            run.step(step);
+    fn every_turn_is_copied_once_in_order_and_never_more_than_the_window(
+        turns in 0..300_u64, window in 1..40_u32, max in proptest::option::of(0..300_u64),
+        lives in proptest::collection::vec((0..5_u64, any::<bool>()), 0..60),
+    ) {
+        let settings = RunSettings { window, max, ..RunSettings::default() };
+        let mut run = Run::new(turns, 0, settings);
+        let (mut stored, mut copied) = (0, Vec::new());
+        let mut lives = lives.into_iter();
+        loop {
+            match run.next(Moment::ORIGIN) {
+                Next::Copy(range) => {
+                    prop_assert!(range.start < range.end && range.end - range.start <= u64::from(window));
+                    let (fewer, is_killed) = lives.next().unwrap_or((0, false));
+                    let until = (range.end - fewer.min(range.end - range.start - 1)).max(range.start);
+                    run.begun(until, Moment::ORIGIN);
+                    if is_killed {
+                        run = Run::new(turns, stored, settings);
+                        continue;
+                    }
+                    copied.extend(range.start..until);
+                    stored = until;
+                    run.copied(until);
+                }
+                next => {
+                    prop_assert_eq!(next, Next::Done);
+                    break;
+                }
+            }
         }
-        run.finish();
-        prop_assert_eq!(run.copied(), whole.copied());
-        prop_assert_eq!(whole.target.len() as u64, max.min(whole.plan.counts().0));
-        run.check_order();
+        let end = max.unwrap_or(turns).min(turns);
+        prop_assert_eq!(copied, (0..end).collect::<Vec<_>>());
+        prop_assert_eq!(run.counts(), (end, end));
     }
 
     #[test]
     fn nothing_behind_the_canary_begins_before_it_succeeded(
-        log in logs(), copies in 1..20_u32, percent in 0..=100_u8, successes in proptest::collection::vec(any::<bool>(), 20),
+        turns in 1..200_u64, copies in 1..60_u32, percent in 0..=100_u8, succeeded in 0..60_u32,
     ) {
-        let canary = Some(Canary { copies, percent });
-        let mut run = Run::new(log, PlanSettings { window: 4, canary, ..PlanSettings::default() });
-        run.finish();
-        let (all, done) = run.plan.counts();
-        prop_assert_eq!(done, all.min(copies.into()));
-        let awaited: Vec<_> = run.plan.awaited().collect();
-        let mut succeeded = 0;
-        for (copy, success) in awaited.iter().zip(successes) {
-            run.plan.outcome(copy.turn, success);
-            succeeded += u64::from(success);
-        }
-        run.finish();
-        let passes = succeeded * 100 >= awaited.len() as u64 * u64::from(percent);
-        let end = run.plan.next(Moment::ORIGIN);
-        match done == all || passes {
-            true => prop_assert_eq!(end, Next::Done),
-            false => prop_assert_eq!(end, Next::Stopped(Stopped::CanaryFailed)),
-        }
-        prop_assert_eq!(run.plan.counts().1 == all, done == all || passes);
-    }
-}
-
-#[test]
-fn a_run_that_goes_on_behind_the_canary_waits_for_no_outcome_again() {
-    let canary = Some(Canary {
-        copies: 2,
-        percent: 100,
-    });
-    let settings = PlanSettings {
-        canary,
-        ..PlanSettings::default()
-    };
-    let log = letters(6, |offset| offset.unsigned_abs(), |it| it);
-    let mut run = Run::new(log, settings);
-    run.finish();
-    assert_eq!(run.plan.next(Moment::ORIGIN), Next::Canary);
-    let awaited: Vec<_> = run.plan.awaited().map(|copy| copy.turn).collect();
-    let kill = Step::Kill { is_committed: true };
-    run.step(kill);
-    assert_eq!(
-        run.plan.next(Moment::ORIGIN),
-        Next::Canary,
-        "nothing is known of it"
-    );
-    awaited
-        .iter()
-        .for_each(|turn| run.plan.outcome(*turn, true));
-    run.step(Step::Next);
-    run.step(Step::Acknowledge(0));
-    run.commit();
-    run.step(kill);
-    run.finish();
-    assert_eq!(run.plan.next(Moment::ORIGIN), Next::Done);
-    assert_eq!(run.target.len(), 6);
-}
-
-fn letters(count: i64, key: impl Fn(i64) -> u64, origin: impl Fn(i64) -> i64) -> Log {
-    let letter = |offset| Written {
-        key: Some(key(offset)),
-        origin: Some((0, 0, origin(offset))),
-        is_wanted: true,
-    };
-    (0..count)
-        .map(|offset| ((0, offset * 1_000_000), letter(offset)))
-        .collect()
-}
-
-/// The worst for a map: what may begin, begins, and every second letter waits.
-#[test]
-fn the_map_of_the_widest_plan_fits_into_a_commit() {
-    let log = letters(
-        2_000,
-        |offset| {
-            if offset % 2 == 0 {
-                0
-            } else {
-                1 + offset.unsigned_abs()
+        let canary = Canary { copies, percent };
+        let settings = RunSettings { window: 7, canary: Some(canary), ..RunSettings::default() };
+        let mut run = Run::new(turns, 0, settings);
+        let finish = |run: &mut Run| loop {
+            match run.next(Moment::ORIGIN) {
+                Next::Copy(range) => run.copied(range.end),
+                next => return next,
             }
-        },
-        |it| it,
-    );
-    let settings = PlanSettings {
-        window: MAX_WINDOW,
-        ..PlanSettings::default()
-    };
-    let mut run = Run::new(log, settings);
-    run.step(Step::Next);
-    let first = run.under_way.pop().expect("the first letter of key 0");
-    loop {
-        while matches!(run.plan.next(Moment::ORIGIN), Next::Copy(copy) if {
-            run.under_way.push(copy);
-            true
-        }) {}
-        if run.under_way.is_empty() {
-            break;
+        };
+        let next = finish(&mut run);
+        let of_canary = u64::from(copies).min(turns);
+        prop_assert_eq!(run.counts().1, of_canary);
+        prop_assert_eq!(run.canary_turns(), 0..of_canary);
+        if of_canary == turns {
+            prop_assert_eq!(next, Next::Done);
+            return Ok(());
         }
-        while !run.under_way.is_empty() {
-            run.step(Step::Acknowledge(0));
-        }
-        run.commit();
+        prop_assert_eq!(next, Next::AwaitCanary);
+        // A run that is killed here waits again.
+        prop_assert_eq!(Run::new(turns, of_canary, settings).next(Moment::ORIGIN), Next::AwaitCanary);
+        let succeeded = succeeded.min(copies);
+        let outcomes = Outcomes { succeeded, failed: copies - succeeded, open: 0 };
+        let verdict = canary.verdict(outcomes);
+        prop_assert_eq!(verdict == Verdict::Passed, succeeded * 100 >= copies * u32::from(percent));
+        run.canary(verdict);
+        let expected = match verdict {
+            Verdict::Passed => Next::Done,
+            _ => Next::Stopped(Stopped::CanaryFailed),
+        };
+        prop_assert_eq!(finish(&mut run), expected);
+        // One that went on behind it does not wait again.
+        prop_assert!(matches!(Run::new(turns, of_canary + 1, settings).next(Moment::ORIGIN),
+            Next::Copy(_) | Next::Done));
     }
-    let progress = run.plan.progress();
-    assert_eq!(progress.partitions[0].done.ranges().count(), MAX_AHEAD / 2);
-    assert_eq!(run.plan.counts().1, MAX_AHEAD as u64 / 2, "no more is done");
-    assert_eq!(read(&stored(&progress)), progress, "nothing was left out");
-    run.plan.acknowledged(first.turn);
-    run.finish();
-    assert_eq!(run.plan.next(Moment::ORIGIN), Next::Done);
-}
 
-#[test]
-fn a_rate_spaces_the_copies_and_a_rest_gives_no_burst() {
-    let settings = PlanSettings {
-        rate: Some(10),
-        ..PlanSettings::default()
-    };
-    let mut run = Run::new(
-        letters(20, |offset| offset.unsigned_abs(), |it| it),
-        settings,
-    );
-    let at = |millis| Moment::new(std::time::Duration::from_millis(millis));
-    let mut copies = 0;
-    for millis in 5_000..6_000 {
-        match run.plan.next(at(millis)) {
-            Next::Copy(_) => copies += 1,
-            Next::Wait(until) => assert!(until > at(millis)),
-            other => panic!("{other:?}"),
+    #[test]
+    fn a_verdict_is_the_one_that_the_open_outcomes_cannot_change(
+        percent in 0..=100_u8, succeeded in 0..30_u32, failed in 0..30_u32, open in 0..30_u32,
+    ) {
+        let canary = Canary { copies: 90, percent };
+        let verdict = canary.verdict(Outcomes { succeeded, failed, open });
+        let ends = (0..=open).map(|more| {
+            canary.verdict(Outcomes { succeeded: succeeded + more, failed: failed + open - more, open: 0 })
+        });
+        let ends: Vec<_> = ends.collect();
+        prop_assert!(!ends.contains(&Verdict::Open));
+        match verdict {
+            Verdict::Open => prop_assert!(ends.contains(&Verdict::Passed) && ends.contains(&Verdict::Failed)),
+            sure => prop_assert!(ends.iter().all(|end| *end == sure)),
         }
     }
-    assert_eq!(copies, 10);
-}
 
-/// Commits of two partitions that were not one request.
-#[test]
-fn a_turn_before_which_one_is_not_done_is_not_done_either() {
-    let letter = |origin| Written {
-        key: Some(1),
-        origin: Some((0, 0, origin)),
-        is_wanted: true,
-    };
-    let log = Log::from([((0, 5), letter(1)), ((1, 5), letter(2))]);
-    let progress = Progress {
-        partitions: vec![PartitionProgress::read(1, Position::new(6), "")],
-    };
-    let mut plan = Plan::new(index(&log), PlanSettings::default(), None, &progress).unwrap();
-    assert_eq!(plan.counts(), (2, 0));
-    let Next::Copy(first) = plan.next(Moment::ORIGIN) else {
-        panic!("nothing is done");
-    };
-    assert_eq!(plan.next(Moment::ORIGIN), Next::InFlight);
-    plan.acknowledged(first.turn);
-    assert!(matches!(plan.next(Moment::ORIGIN), Next::Copy(_)));
-}
-
-/// Of several partitions the one that is least far is next.
-#[test]
-fn partitions_take_turns() {
-    let letter = Written {
-        key: None,
-        origin: None,
-        is_wanted: true,
-    };
-    let places = (0..2).flat_map(|partition| (0..3).map(move |offset| (partition, offset)));
-    let log = places.map(|place| (place, letter.clone())).collect();
-    let mut run = Run::new(log, PlanSettings::default());
-    (0..6).for_each(|_| run.step(Step::Next));
-    let order: Vec<_> = run.under_way.iter().map(|copy| copy.partition).collect();
-    assert_eq!(order, [0, 1, 0, 1, 0, 1]);
+    #[test]
+    fn a_rate_spaces_the_copies_and_a_rest_gives_no_burst(rate in 1..3_000_u32, window in 1..400_u32) {
+        let settings = RunSettings { window, rate: Some(rate), ..RunSettings::default() };
+        let mut run = Run::new(u64::MAX, 0, settings);
+        let at = |millis| Moment::new(Duration::from_millis(millis));
+        // It was away for a minute.
+        let (begin, mut now) = (60_000, 60_000);
+        let mut largest = 0;
+        while now < begin + 2_000 {
+            match run.next(at(now)) {
+                Next::Copy(range) => {
+                    largest = largest.max(range.end - range.start);
+                    run.begun(range.end, at(now));
+                    run.copied(range.end);
+                }
+                Next::Wait(until) => {
+                    prop_assert!(until > at(now));
+                    now += 1;
+                }
+                next => prop_assert!(false, "{:?}", next),
+            }
+        }
+        let copied = run.counts().1;
+        prop_assert!(copied <= 2 * u64::from(rate) + largest, "{}", copied);
+        // A millisecond is lost at most for each transaction.
+        let transactions = copied / largest;
+        prop_assert!(copied + transactions * u64::from(rate) / 1_000 + largest >= 2 * u64::from(rate));
+    }
 }
 
 #[test]
-fn letters_that_are_gone_are_noticed_by_a_run_that_goes_on() {
-    let mut log = letters(9, |offset| offset.unsigned_abs() % 2, |offset| -offset);
-    let mut run = Run::new(log.clone(), PlanSettings::default());
-    run.step(Step::Next);
-    log.pop_first();
-    let progress = run.plan.progress();
-    let digest = Some(run.plan.digest());
-    let again = Plan::new(index(&log), PlanSettings::default(), digest, &progress);
-    assert_eq!(again.err(), Some(PlanError::Changed));
-}
-
-#[test]
-fn a_cancelled_plan_ends_when_nothing_is_in_flight() {
-    let mut run = Run::new(letters(9, |_| 1, |it| it), PlanSettings::default());
-    run.step(Step::Next);
-    run.plan.cancel();
-    assert_eq!(run.plan.next(Moment::ORIGIN), Next::InFlight);
-    run.finish();
-    assert_eq!(
-        run.plan.next(Moment::ORIGIN),
-        Next::Stopped(Stopped::Cancelled)
-    );
-    assert_eq!(run.target.len(), 1);
+fn a_cancelled_run_copies_nothing_more_and_one_that_is_done_is_done() {
+    let mut run = Run::new(9, 3, RunSettings::default());
+    run.cancel();
+    assert_eq!(run.next(Moment::ORIGIN), Next::Stopped(Stopped::Cancelled));
+    run.copied(9);
+    assert_eq!(run.next(Moment::ORIGIN), Next::Done);
 }

@@ -68,7 +68,7 @@ pub(crate) struct TopicReader {
 }
 
 #[derive(Debug, Default)]
-struct ReaderContext {
+pub(super) struct ReaderContext {
     last_error: LastError,
     /// The offsets that are fetched next, over all partitions.
     positions: AtomicI64,
@@ -92,6 +92,18 @@ impl ClientContext for ReaderContext {
 }
 
 impl ConsumerContext for ReaderContext {}
+
+impl ReaderContext {
+    /// Grows while the client reads on, also where it passes over records: those of transactions
+    /// that were aborted, and markers. The client reports it about once a second.
+    pub(super) fn progress(&self) -> i64 {
+        self.positions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.last_error.text()
+    }
+}
 
 /// The ranges of all partitions as they are now. With `read_committed`, the default, they end
 /// before the first open transaction.
@@ -221,10 +233,9 @@ impl TopicReader {
         })
     }
 
-    /// Grows while the client reads on, also where it passes over records: those of transactions
-    /// that were aborted, and markers. The client reports it about once a second.
+    /// See [`ReaderContext::progress`].
     pub(crate) fn progress(&self) -> i64 {
-        self.client.context().positions.load(Ordering::Relaxed)
+        self.client.context().progress()
     }
 
     /// How many partitions are not read to the end of their range.
@@ -235,7 +246,7 @@ impl TopicReader {
     /// Why there is nothing to read, where the client says it.
     pub(crate) fn last_error(&self) -> Option<String> {
         let ended_early = self.ended_early.clone();
-        ended_early.or_else(|| self.client.context().last_error.text())
+        ended_early.or_else(|| self.client.context().last_error())
     }
 
     fn leave(&mut self, partition: i32) {
@@ -251,7 +262,7 @@ impl TopicReader {
     }
 }
 
-fn record(message: &NativeMessage<'_>, arena: &mut Arena) -> Record {
+pub(super) fn record(message: &NativeMessage<'_>, arena: &mut Arena) -> Record {
     let headers = message.headers().map(|all| RecordHeaders {
         all,
         ..RecordHeaders::default()
@@ -262,7 +273,7 @@ fn record(message: &NativeMessage<'_>, arena: &mut Arena) -> Record {
 }
 
 /// Others pass, or the reader's patience ends.
-fn is_lasting(error: &KafkaError) -> bool {
+pub(super) fn is_lasting(error: &KafkaError) -> bool {
     match error {
         KafkaError::MessageConsumptionFatal(_) => true,
         KafkaError::MessageConsumption(code) => matches!(

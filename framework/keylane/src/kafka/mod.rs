@@ -23,6 +23,7 @@ mod message;
 mod native;
 #[doc(hidden)]
 pub mod operator;
+mod ops_topic;
 mod other_groups;
 mod permissions;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod reader;
 mod record_count;
 mod refusal;
 mod replies;
+mod seek_reader;
 mod starts;
 mod tail;
 mod topic_ids;
@@ -50,10 +52,12 @@ pub use letters::LetterRange;
 pub(crate) use letters::{Polled, TopicReader, ranges};
 pub(crate) use message::NativeMessage;
 pub(crate) use native::CachedRange;
+pub(crate) use ops_topic::{OpsEnd, OpsLog, create_ops_topic, writable_topics};
 pub(crate) use other_groups::OtherGroups;
 pub(crate) use permissions::Operation;
 pub(crate) use read::{FailedFetch, Failure, READ_LIMIT};
 pub(crate) use refusal::CommitRefused;
+pub(crate) use seek_reader::SeekReader;
 pub(crate) use starts::{Starts, compare_logs};
 pub(crate) use tail::{Tail, TailError};
 pub(crate) use topic_ids::{Answer, Logs};

@@ -19,6 +19,7 @@
 // | `task_producer`, `config`, `builder`, `new_task`, `enqueue_error` | the public helper |
 // | `partition_count` | the topics that keylane writes to by itself, and how many partitions they have |
 // | `topic_check` | whether the topic exists, checked at start-up |
+// | `transactions` | transactions of one producer, and the lock that its transactional id is |
 
 mod alone;
 pub(crate) mod builder;
@@ -33,6 +34,7 @@ mod queue;
 pub(crate) mod raw;
 pub(crate) mod task_producer;
 mod topic_check;
+pub(crate) mod transactions;
 pub(crate) mod write_error;
 mod writer;
 

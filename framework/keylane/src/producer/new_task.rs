@@ -327,6 +327,11 @@ impl NewTask {
         self
     }
 
+    /// The topic that it names.
+    pub(crate) fn named_topic(&self) -> Option<&str> {
+        self.topic.as_deref()
+    }
+
     /// The topic that the task goes to: the one that it names, or the first one.
     ///
     /// # Errors

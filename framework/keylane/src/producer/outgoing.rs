@@ -37,7 +37,7 @@ pub(super) struct Unwritten {
 
 impl OutgoingRecord {
     /// The size that counts towards the limits: key, value and headers.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
         let headers: usize = self
             .headers

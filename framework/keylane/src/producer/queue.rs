@@ -59,7 +59,7 @@ impl Client {
     }
 }
 
-fn native_headers(headers: &Headers) -> Option<OwnedHeaders> {
+pub(super) fn native_headers(headers: &Headers) -> Option<OwnedHeaders> {
     if headers.is_empty() {
         return None;
     }

@@ -2,6 +2,8 @@
 
 use std::time::UNIX_EPOCH;
 
+use serde::{Deserialize, Serialize};
+
 use super::RedriveError;
 use crate::dead_letter::{
     Letter, REDRIVE_COUNT, REDRIVE_ID, StoredLetter, WrittenBy, headers_before, last_metadata,
@@ -46,8 +48,10 @@ pub struct Redrive {
     partitions: Option<i32>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
+/// Where copies go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "kebab-case")]
+pub(crate) enum Target {
     RetryTopic,
     Origin,
     Topic {
@@ -84,6 +88,24 @@ impl Redrive {
             name,
             ..Self::default()
         })
+    }
+
+    /// The redrive of a task: one like it, by the task's name.
+    pub(super) fn of_task(id: &str, target: Target, max_count: u32) -> Result<Self, RedriveError> {
+        let named = Self::named(id)?;
+        Ok(Self {
+            target,
+            max_count,
+            ..named
+        })
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.max_count
     }
 
     /// To the topic where the record was read first. **Every** group that reads that topic gets the
@@ -200,8 +222,11 @@ impl Redrive {
 
     /// Which act of this redrive writes this letter back, in the header `keylane-redrive-id`.
     pub fn id(&self, stored: &StoredLetter) -> String {
-        let (topic, partition) = (stored.topic(), stored.partition());
-        format!("{}/{topic}/{partition}/{}", self.name, stored.offset())
+        self.id_of(stored.topic(), stored.partition(), stored.offset())
+    }
+
+    pub(super) fn id_of(&self, topic: &str, partition: i32, offset: i64) -> String {
+        format!("{}/{topic}/{partition}/{offset}", self.name)
     }
 }
 

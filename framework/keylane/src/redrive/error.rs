@@ -73,3 +73,18 @@ pub enum RedriveError {
     #[error("the name of a redrive has 1 to 100 letters, digits, dots, hyphens and underscores")]
     Name,
 }
+
+impl RedriveError {
+    /// In a word, to count by.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotADeadLetter { .. } => "no-dead-letter",
+            Self::NoRetryTopic { .. } => "no-retry-topic",
+            Self::NoOrigin { .. } => "no-origin",
+            Self::NoContent { .. } => "no-content",
+            Self::TooOften { .. } | Self::UnreadableCount { .. } => "too-often",
+            Self::HeaderName { .. } => "header-name",
+            Self::Name => "name",
+        }
+    }
+}

@@ -39,6 +39,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`RedriveTask`] does all that as one task: it keeps the order of each key, can be resumed after a
+//! crash without a copy that is there twice, and is recorded in the group's [operations topic](ops).
+//!
 //! # What a copy has
 //! Key, value and headers are those of the record before it was given up. Rounds, attempts, the
 //! first failure and Decaton's retry count begin again, and so do Spring's retries: no header
@@ -49,14 +52,24 @@
 //! A record that has a header with an empty name cannot be copied ([`RedriveError::HeaderName`]).
 //!
 //! # Delivery
-//! At least once: a letter that is read again is copied again, and both copies have one
-//! `keylane-redrive-id`. The letter stays where it is.
+//! Of [`Redrive`]: at least once. A letter that is read again is copied again, and both copies have one
+//! `keylane-redrive-id`. Of [`RedriveTask`]: once, for readers with `read_committed`. The letter stays
+//! where it is.
 
+mod connection;
 mod copy;
+mod edit;
 mod error;
 mod letters;
+pub mod ops;
+mod task;
+mod task_error;
 
 pub use crate::kafka::LetterRange;
 pub use copy::Redrive;
+pub use edit::{Edit, MergePatch};
 pub use error::RedriveError;
+pub use keylane_core::redrive::Canary;
 pub use letters::{Letters, LettersBuilder, LettersError};
+pub use task::{Ended, Planned, RedriveProgress, RedriveTask, Refusals};
+pub use task_error::RedriveTaskError;

@@ -22,3 +22,4 @@ mod outages;
 mod pause;
 mod rebalance;
 mod redrive;
+mod redrive_task;

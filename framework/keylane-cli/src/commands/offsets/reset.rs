@@ -9,6 +9,7 @@ use keylane::operator::{Members, NewOffset, Operator, OperatorError};
 use keylane_core::{OffsetReset, Position, SettledAbove};
 
 use super::super::Report;
+use super::super::confirm::confirm;
 use super::super::places::{Place, chosen_places};
 use super::target::Target;
 use crate::Ask;
@@ -72,7 +73,7 @@ pub(crate) fn run(
         return Ok(report(arguments, &moves, notes, |_| None));
     }
     if !arguments.yes {
-        confirm(arguments, &moves, ask)?;
+        confirm(ask, &question(arguments, &moves))?;
         check_again(&operator, arguments, &moves)?;
     }
     commit(&operator, arguments, &moves, notes)
@@ -249,31 +250,16 @@ fn live_members(operator: &Operator) -> Result<Option<String>, Failure> {
     }
 }
 
-fn confirm(
-    arguments: &ResetArguments,
-    moves: &[Move],
-    ask: &mut Option<Ask<'_>>,
-) -> Result<(), Failure> {
-    let Some(ask) = ask else {
-        let text = "nothing was changed: there is no terminal to ask at; look with --dry-run, then give --yes";
-        return Err(Failure::Refused(text.to_owned()));
-    };
+fn question(arguments: &ResetArguments, moves: &[Move]) -> String {
     let changing: Vec<&Move> = moves.iter().filter(|it| it.changes()).collect();
-    let question = format!(
+    format!(
         "Move {} partitions of {} for group {}: {} offsets are processed again, {} are skipped. Go on?",
         changing.len(),
         arguments.topic,
         arguments.group,
         total(&changing, |reset| reset.repeated),
         total(&changing, |reset| reset.skipped),
-    );
-    let answer = ask(&question).map_err(|error| {
-        Failure::Refused(format!("nothing was changed: there is no answer: {error}"))
-    });
-    match answer? {
-        true => Ok(()),
-        false => Err(Failure::Refused("nothing was changed".to_owned())),
-    }
+    )
 }
 
 /// `state` of those that change; `None` where it is unknown.

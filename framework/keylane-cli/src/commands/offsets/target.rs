@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use keylane::operator::Operator;
 use keylane_core::{LogRange, Position};
 
+use super::super::moment::{A_MOMENT, moment};
 use crate::arguments::TargetArguments;
 use crate::failure::Failure;
 
@@ -85,18 +86,10 @@ impl Target {
 }
 
 fn millis(time: &str, now: SystemTime) -> Result<i64, Failure> {
-    let ago = humantime::parse_duration(time).ok();
-    let then = match ago {
-        Some(ago) => now.checked_sub(ago),
-        None => humantime::parse_rfc3339_weak(time).ok(),
-    };
-    let since_epoch = then.and_then(|then| then.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let since_epoch =
+        moment(time, now).and_then(|then| then.duration_since(SystemTime::UNIX_EPOCH).ok());
     let millis = since_epoch.and_then(|it| i64::try_from(it.as_millis()).ok());
-    millis.ok_or_else(|| {
-        let text =
-            "--to-time: give a time in UTC, such as 2026-11-30T14:00:00Z, or an age, such as 90m";
-        Failure::Usage(text.to_owned())
-    })
+    millis.ok_or_else(|| Failure::Usage(format!("--to-time: give {A_MOMENT}")))
 }
 
 #[cfg(test)]

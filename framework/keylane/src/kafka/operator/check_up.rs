@@ -152,7 +152,7 @@ impl Operator {
 }
 
 /// Waits on a thread of its own, because the caller may be one of a runtime.
-pub(super) fn block_on<T: Send>(
+pub(in crate::kafka) fn block_on<T: Send>(
     request: impl Future<Output = KafkaResult<T>> + Send,
 ) -> KafkaResult<T> {
     let wait = || {

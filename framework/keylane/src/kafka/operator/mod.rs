@@ -6,6 +6,7 @@
 
 mod check_up;
 mod creation;
+mod deletion;
 mod error;
 mod reading;
 
@@ -20,6 +21,8 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
 pub use check_up::Access;
+pub(super) use check_up::block_on;
+pub use deletion::Deletion;
 pub use error::OperatorError;
 pub use reading::RecordHead;
 

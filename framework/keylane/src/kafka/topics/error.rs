@@ -12,6 +12,10 @@ pub(crate) enum TopicRole {
     Retry,
     DeadLetter,
     Control,
+    /// A group's operations, of a redrive.
+    Operations,
+    /// Of a redrive's copies.
+    Target,
 }
 
 impl fmt::Display for TopicRole {
@@ -21,6 +25,8 @@ impl fmt::Display for TopicRole {
             Self::Retry => "retry topic",
             Self::DeadLetter => "dead-letter topic",
             Self::Control => "control topic",
+            Self::Operations => "operations topic",
+            Self::Target => "target topic",
         })
     }
 }
@@ -30,8 +36,8 @@ impl TopicRole {
     pub(crate) fn needs(self) -> &'static [Operation] {
         match self {
             Self::Origin => &[Operation::Read],
-            Self::Retry | Self::Control => &[Operation::Read, Operation::Write],
-            Self::DeadLetter => &[Operation::Write],
+            Self::Retry | Self::Control | Self::Operations => &[Operation::Read, Operation::Write],
+            Self::DeadLetter | Self::Target => &[Operation::Write],
         }
     }
 }

@@ -123,7 +123,6 @@ impl TopicPlan<'_> {
             {
                 let name = topic.name.clone();
                 return Err(match topic.role {
-                    TopicRole::Origin => TopicError::DuplicateOrigin { name },
                     TopicRole::Retry => TopicError::RetryIsOrigin { name },
                     TopicRole::DeadLetter => TopicError::DeadLetterIsConsumed {
                         name,
@@ -133,6 +132,7 @@ impl TopicPlan<'_> {
                         name,
                         other: earlier.role,
                     },
+                    _ => TopicError::DuplicateOrigin { name },
                 });
             }
         }

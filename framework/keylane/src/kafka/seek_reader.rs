@@ -1,0 +1,189 @@
+//! Reads a topic from any place on, one partition at a time, without a group.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::fetch_queue::{FetchQueue, Forwarding};
+use super::letters::{ReaderContext, is_lasting, record};
+use super::native;
+use crate::kafka::config::{ClientSettings, creation_error};
+use crate::record::{Arena, Record};
+
+/// The most records of one read.
+const AT_ONCE: usize = 200;
+const POLL: Duration = Duration::from_millis(100);
+const SEEK_WITHIN: Duration = Duration::from_secs(10);
+const SEEK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// Its calls block.
+///
+/// All partitions are assigned once, and those that are not read are paused. An assignment that
+/// replaces another one would take away the forwarding of its partitions at a moment that nothing
+/// shows.
+pub(crate) struct SeekReader {
+    // Dropped before the client.
+    queue: FetchQueue,
+    client: BaseConsumer<ReaderContext>,
+    topic: String,
+    /// The partition that is read, and the next offset.
+    place: Option<(i32, i64)>,
+    arena: Arena,
+}
+
+impl SeekReader {
+    /// Of these partitions. Reads nothing yet.
+    pub(crate) fn open(
+        config: &ClientSettings,
+        topic: &str,
+        partitions: impl IntoIterator<Item = i32>,
+    ) -> Result<Self, String> {
+        let mut client: BaseConsumer<ReaderContext> = config
+            .create_with_context(ReaderContext::default())
+            .map_err(|error| creation_error(error).to_string())?;
+        let forwarding = Arc::<Forwarding>::default();
+        let queue = FetchQueue::new(&mut client, forwarding.clone(), AT_ONCE);
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition_offset(topic, partition, Offset::Beginning)
+                .map_err(|error| error.to_string())?;
+            forwarding.forward(&client, topic, partition);
+        }
+        let assigned = client.assign(&list).and_then(|()| client.pause(&list));
+        assigned.map_err(|error| error.to_string())?;
+        Ok(Self {
+            queue,
+            client,
+            topic: topic.to_owned(),
+            place: None,
+            arena: Arena::default(),
+        })
+    }
+
+    /// The partition that is read, and the next offset: what is before it was read, or is gone.
+    pub(crate) fn place(&self) -> Option<(i32, i64)> {
+        self.place
+    }
+
+    /// The first offset of a partition, and the end that this client reads to: with
+    /// `read_committed` that is where the first open transaction begins.
+    pub(crate) fn ends(&self, partition: i32, patience: Duration) -> Result<(i64, i64), String> {
+        let ends = self
+            .client
+            .fetch_watermarks(&self.topic, partition, patience);
+        ends.map_err(|error| format!("its end is not known: {error}"))
+    }
+
+    /// Goes on at this place.
+    pub(crate) fn seek(&mut self, partition: i32, offset: i64) -> Result<(), String> {
+        let topic = self.topic.clone();
+        let list = |partition| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&topic, partition);
+            list
+        };
+        let before = self.place.take().map(|(partition, _)| partition);
+        if let Some(before) = before.filter(|it| *it != partition) {
+            let paused = self.client.pause(&list(before));
+            paused.map_err(|error| error.to_string())?;
+        }
+        let deadline = Instant::now() + SEEK_WITHIN;
+        loop {
+            let mut to = list(partition);
+            to.set_partition_offset(&topic, partition, Offset::Offset(offset))
+                .map_err(|error| error.to_string())?;
+            let refused = native::seek(&self.client, &mut to, SEEK_WITHIN);
+            let Some(code) = refused.into_iter().flatten().next() else {
+                break;
+            };
+            // Until its fetcher has started.
+            if Instant::now() >= deadline {
+                return Err(format!("offset {offset} of partition {partition}: {code}"));
+            }
+            std::thread::sleep(SEEK_AGAIN_AFTER);
+        }
+        if before != Some(partition) {
+            let resumed = self.client.resume(&list(partition));
+            resumed.map_err(|error| error.to_string())?;
+        }
+        self.place = Some((partition, offset));
+        Ok(())
+    }
+
+    /// Hands out the next records, and moves the place on. There may be none by then.
+    pub(crate) fn read(
+        &mut self,
+        wait: Duration,
+        mut take: impl FnMut(Record),
+    ) -> Result<(), String> {
+        let Self {
+            client,
+            queue,
+            place,
+            arena,
+            ..
+        } = self;
+        let Some((partition, next)) = place else {
+            return Ok(());
+        };
+        let read = queue.read(
+            client,
+            || false,
+            wait,
+            |message| {
+                if message.partition() == *partition && message.offset() >= *next {
+                    *next = message.offset() + 1;
+                    take(record(message, arena));
+                }
+            },
+        );
+        // The end of the log is an error, with its offset.
+        let ends = read.failed_fetches.iter();
+        for end in ends.filter(|end| end.partition == *partition) {
+            *next = end.offset.max(*next);
+        }
+        match read.error {
+            Some(error) if is_lasting(&error) => Err(error.to_string()),
+            Some(error) if !is_end(&error) => {
+                tracing::debug!(topic = %self.topic, %error, "cannot be read just now");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads up to this offset of the partition.
+    ///
+    /// # Errors
+    /// Also where the brokers give nothing more for as long as `patience`.
+    pub(crate) fn read_until(
+        &mut self,
+        end: i64,
+        patience: Duration,
+        mut take: impl FnMut(Record),
+    ) -> Result<(), String> {
+        let mut moved = (Instant::now(), self.place, self.client.context().progress());
+        while let Some((partition, next)) = self.place.filter(|(_, next)| *next < end) {
+            self.read(POLL, &mut take)?;
+            let progress = self.client.context().progress();
+            if (self.place, progress) != (moved.1, moved.2) {
+                moved = (Instant::now(), self.place, progress);
+            } else if moved.0.elapsed() >= patience {
+                let reason = self.client.context().last_error();
+                let reason = reason.unwrap_or_else(|| "the brokers gave no reason".to_owned());
+                return Err(format!(
+                    "nothing arrived within {patience:?} from offset {next} of partition {partition} on, and {end} is \
+                     to be reached: {reason}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_end(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(Code::PartitionEOF)
+}

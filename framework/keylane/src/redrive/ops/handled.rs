@@ -1,0 +1,105 @@
+//! The letters that need nothing more. Pure.
+
+use std::collections::BTreeMap;
+
+/// Which letters of a dead-letter topic were redriven, or resolved by hand: offsets by partition.
+///
+/// # Examples
+/// ```
+/// use keylane::redrive::ops::Handled;
+///
+/// let handled: Handled = [(0, 5, 7), (0, 8, 9), (1, 3, 3)].into_iter().collect();
+/// assert!(handled.contains(0, 9) && !handled.contains(1, 4));
+/// assert_eq!(handled.ranges().collect::<Vec<_>>(), [(0, 5, 9), (1, 3, 3)]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handled {
+    /// First and last offsets, ascending, with gaps between them.
+    partitions: BTreeMap<i32, Vec<(i64, i64)>>,
+}
+
+impl Handled {
+    /// Whether the letter at this offset is among them.
+    pub fn contains(&self, partition: i32, offset: i64) -> bool {
+        let Some(ranges) = self.partitions.get(&partition) else {
+            return false;
+        };
+        let behind = ranges.partition_point(|(first, _)| *first <= offset);
+        behind > 0 && ranges[behind - 1].1 >= offset
+    }
+
+    /// Partition, first and last offset of each range, ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = (i32, i64, i64)> + '_ {
+        let partitions = self.partitions.iter();
+        partitions.flat_map(|(partition, ranges)| {
+            ranges
+                .iter()
+                .map(|(first, last)| (*partition, *first, *last))
+        })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+}
+
+/// From partitions, first and last offsets in any order. A range that ends before it begins is
+/// none.
+impl FromIterator<(i32, i64, i64)> for Handled {
+    fn from_iter<I: IntoIterator<Item = (i32, i64, i64)>>(ranges: I) -> Self {
+        let mut partitions = BTreeMap::<i32, Vec<(i64, i64)>>::new();
+        for (partition, first, last) in ranges {
+            if first <= last {
+                partitions.entry(partition).or_default().push((first, last));
+            }
+        }
+        for ranges in partitions.values_mut() {
+            ranges.sort_unstable();
+            let mut kept = 0;
+            for at in 1..ranges.len() {
+                let (first, last) = ranges[at];
+                if first <= ranges[kept].1.saturating_add(1) {
+                    ranges[kept].1 = ranges[kept].1.max(last);
+                } else {
+                    kept += 1;
+                    ranges[kept] = (first, last);
+                }
+            }
+            ranges.truncate(kept + 1);
+            ranges.shrink_to_fit();
+        }
+        Self { partitions }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_has_the_offsets_that_were_put_in_and_no_others(
+            ranges in proptest::collection::vec((0..3_i32, 0..60_i64, -2..9_i64), 0..40),
+        ) {
+            let ranges: Vec<_> = ranges.into_iter().map(|(at, first, more)| (at, first, first + more)).collect();
+            let all = ranges.iter().flat_map(|(at, first, last)| (*first..=*last).map(move |it| (*at, it)));
+            let all: BTreeSet<(i32, i64)> = all.collect();
+            let handled: Handled = ranges.iter().copied().collect();
+            for partition in 0..3 {
+                for offset in -1..80 {
+                    prop_assert_eq!(handled.contains(partition, offset), all.contains(&(partition, offset)));
+                }
+            }
+            let kept: Vec<_> = handled.ranges().collect();
+            for pair in kept.windows(2) {
+                prop_assert!(pair[0].0 < pair[1].0 || pair[0].2 + 1 < pair[1].1, "{:?}", kept);
+            }
+            prop_assert_eq!(handled.is_empty(), all.is_empty());
+        }
+    }
+}

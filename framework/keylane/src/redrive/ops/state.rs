@@ -1,0 +1,292 @@
+//! What an operations topic says, all records of it together. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use keylane_core::redrive::{Order, OrderError};
+use serde::de::DeserializeOwned;
+
+use super::Handled;
+use super::records::{
+    CancelRequest, OpsKey, Place, Resolution, TaskProgress, TaskRecord, TaskState, Unread, read,
+};
+
+/// The bounds of a state. What is beyond them is dropped, and counted.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    tasks: usize,
+    resolutions: usize,
+    order_bytes: usize,
+    newer: usize,
+}
+
+const BOUNDS: Bounds = Bounds {
+    tasks: 10_000,
+    resolutions: 100_000,
+    // About ten million letters.
+    order_bytes: 32 << 20,
+    newer: 100,
+};
+
+/// What the operations topic of a group says: its tasks, and the letters that were resolved.
+///
+/// # Bounds
+/// 10,000 tasks, 100,000 resolved ranges, and 32 MiB of orders: which letters a task has copied.
+/// Beyond that the oldest are dropped: see [`dropped`](Self::dropped).
+#[derive(Clone, Debug, Default)]
+pub struct OpsState {
+    tasks: BTreeMap<String, Entry>,
+    resolved: BTreeMap<Place, Resolution>,
+    newer: BTreeSet<String>,
+    unreadable: u64,
+    dropped: Dropped,
+    order_bytes: usize,
+}
+
+/// How much of a state was dropped, because it exceeds the bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// Whole tasks.
+    pub tasks: u64,
+    /// Orders of tasks: the letters that they have copied count as open.
+    pub orders: u64,
+    /// Resolved ranges, which count as open.
+    pub resolutions: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    record: Option<TaskRecord>,
+    progress: Option<TaskProgress>,
+    cancel: Option<CancelRequest>,
+    chunks: BTreeMap<u32, Bytes>,
+}
+
+/// A task as the operations topic has it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct TaskStatus<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// As it was started, and ended.
+    pub record: &'a TaskRecord,
+    /// How far it is.
+    pub progress: Option<&'a TaskProgress>,
+    /// The request to end it.
+    pub cancel: Option<&'a CancelRequest>,
+}
+
+impl OpsState {
+    /// The tasks, by name.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskStatus<'_>> {
+        self.tasks.iter().filter_map(|(id, entry)| entry.status(id))
+    }
+
+    /// One task.
+    pub fn task(&self, id: &str) -> Option<TaskStatus<'_>> {
+        let (id, entry) = self.tasks.get_key_value(id)?;
+        entry.status(id)
+    }
+
+    /// The task on this dead-letter topic that runs, or whose process ended before it did.
+    pub fn running(&self, topic: &str) -> Option<TaskStatus<'_>> {
+        let is_it =
+            |it: &TaskStatus<'_>| it.record.topic == topic && it.record.state == TaskState::Running;
+        self.tasks().find(is_it)
+    }
+
+    /// The resolved ranges of this dead-letter topic: partition, first and last offset, and what was
+    /// said about it.
+    pub fn resolved<'a>(
+        &'a self,
+        topic: &'a str,
+    ) -> impl Iterator<Item = (i32, RangeInclusive<i64>, &'a Resolution)> {
+        let of_topic = self.resolved.iter().filter(move |it| it.0.topic == topic);
+        of_topic.map(|(place, it)| (place.partition, place.first..=it.last, it))
+    }
+
+    /// Keys of records that a newer version of keylane wrote, the first 100 of them. They were not
+    /// read.
+    pub fn newer(&self) -> impl Iterator<Item = &str> {
+        self.newer.iter().map(String::as_str)
+    }
+
+    /// How many records could not be read.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// What exceeds the bounds.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// The letters of this dead-letter topic that need nothing more: those that were resolved, and
+    /// those that a task has copied. A letter that a task passed over is not among them. An order
+    /// that cannot be read counts as not copied.
+    pub fn handled(&self, topic: &str) -> Handled {
+        let mut ranges = Vec::new();
+        for (id, entry) in &self.tasks {
+            let of_topic = (entry.record.as_ref()).is_some_and(|record| record.topic == topic);
+            let Some(progress) = entry.progress.as_ref().filter(|_| of_topic) else {
+                continue;
+            };
+            let order = self.order(id).unwrap_or_else(|error| {
+                tracing::warn!(task = id, %error, "the order of a redrive cannot be read");
+                Order::default()
+            });
+            let refused: BTreeSet<u64> = progress.refused.iter().copied().collect();
+            let turns = (0..progress.done).zip(order.turns());
+            let copied = turns.filter(|(number, _)| !refused.contains(number));
+            ranges.extend(copied.map(|(_, turn)| {
+                let offset = turn.offset.get();
+                (turn.partition, offset, offset)
+            }));
+        }
+        let resolved = self.resolved(topic);
+        ranges.extend(
+            resolved.map(|(partition, range, _)| (partition, *range.start(), *range.end())),
+        );
+        ranges.into_iter().collect()
+    }
+
+    /// The order of a task, as far as it was stored.
+    pub(crate) fn order(&self, id: &str) -> Result<Order, OrderError> {
+        let Some(entry) = self.tasks.get(id) else {
+            return Ok(Order::default());
+        };
+        Order::read(entry.chunks.values().map(|chunk| &chunk[..]))
+    }
+
+    /// The next record of the topic.
+    pub(crate) fn apply(&mut self, key: Option<&[u8]>, value: Option<Bytes>) {
+        self.apply_within(BOUNDS, key, value);
+    }
+
+    fn apply_within(&mut self, bounds: Bounds, key: Option<&[u8]>, value: Option<Bytes>) {
+        // Of another program, or a later version: it changes nothing that this one has.
+        let Some(key) = key.and_then(OpsKey::read) else {
+            self.unreadable += 1;
+            return;
+        };
+        let text = key.text();
+        let mut take = Take {
+            newer: &mut self.newer,
+            most: bounds.newer,
+            unreadable: &mut self.unreadable,
+            key: &text,
+            value: value.as_deref(),
+        };
+        match key {
+            OpsKey::Task(id) => {
+                let Some(record) = take.read() else { return };
+                self.tasks.entry(id).or_default().record = record;
+            }
+            OpsKey::Progress(id) => {
+                let Some(progress) = take.read() else { return };
+                self.tasks.entry(id).or_default().progress = progress;
+            }
+            OpsKey::Cancel(id) => {
+                let Some(cancel) = take.read() else { return };
+                self.tasks.entry(id).or_default().cancel = cancel;
+            }
+            OpsKey::Order(id, number) => {
+                let entry = self.tasks.entry(id).or_default();
+                let bytes = value.as_ref().map_or(0, Bytes::len);
+                let before = match value {
+                    Some(chunk) => entry.chunks.insert(number, chunk),
+                    None => entry.chunks.remove(&number),
+                };
+                self.order_bytes += bytes;
+                self.order_bytes -= before.map_or(0, |chunk| chunk.len());
+            }
+            OpsKey::Resolved(place) => match take.read() {
+                Some(Some(resolution)) => drop(self.resolved.insert(place, resolution)),
+                Some(None) => drop(self.resolved.remove(&place)),
+                None => return,
+            },
+        }
+        self.keep_within(bounds);
+    }
+
+    fn keep_within(&mut self, bounds: Bounds) {
+        while self.resolved.len() > bounds.resolutions {
+            self.resolved.pop_first();
+            self.dropped.resolutions += 1;
+        }
+        while self.order_bytes > bounds.order_bytes {
+            let Some(id) = self.oldest(|entry| !entry.chunks.is_empty()) else {
+                break;
+            };
+            self.drop_order(&id);
+            self.dropped.orders += 1;
+        }
+        while self.tasks.len() > bounds.tasks {
+            let Some(id) = self.oldest(|_| true) else {
+                break;
+            };
+            self.drop_order(&id);
+            self.tasks.remove(&id);
+            self.dropped.tasks += 1;
+        }
+    }
+
+    fn drop_order(&mut self, id: &str) {
+        if let Some(entry) = self.tasks.get_mut(id) {
+            let chunks = std::mem::take(&mut entry.chunks);
+            self.order_bytes -= chunks.values().map(Bytes::len).sum::<usize>();
+        }
+    }
+
+    /// One that runs comes last, and so does one whose start was not read: it is the newest.
+    fn oldest(&self, has: impl Fn(&Entry) -> bool) -> Option<String> {
+        let entries = self.tasks.iter().filter(|(_, entry)| has(entry));
+        let age = |entry: &Entry| {
+            let record = entry.record.as_ref();
+            let is_running = record.is_none_or(|it| it.state == TaskState::Running);
+            (is_running, record.map(|it| it.started))
+        };
+        let oldest = entries.min_by_key(|(_, entry)| age(entry));
+        oldest.map(|(id, _)| id.clone())
+    }
+}
+
+impl Entry {
+    fn status<'a>(&'a self, id: &'a str) -> Option<TaskStatus<'a>> {
+        Some(TaskStatus {
+            id,
+            record: self.record.as_ref()?,
+            progress: self.progress.as_ref(),
+            cancel: self.cancel.as_ref(),
+        })
+    }
+}
+
+/// Reads a value, and counts what cannot be read.
+struct Take<'a> {
+    newer: &'a mut BTreeSet<String>,
+    most: usize,
+    unreadable: &'a mut u64,
+    key: &'a str,
+    value: Option<&'a [u8]>,
+}
+
+impl Take<'_> {
+    /// A tombstone is `Some(None)`.
+    fn read<T: DeserializeOwned>(&mut self) -> Option<Option<T>> {
+        self.newer.remove(self.key);
+        match self.value.map(read).transpose() {
+            Ok(value) => return Some(value),
+            Err(Unread::Newer) if self.newer.len() < self.most => {
+                self.newer.insert(self.key.to_owned());
+            }
+            Err(_) => *self.unreadable += 1,
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! What becomes of a canary's copies: read from the target topics, the group's commits, and the
+//! dead-letter topic.
+
+use std::collections::{BTreeMap, HashMap};
+
+use keylane_core::commit_map::{self, CommitContent};
+use keylane_core::redrive::{Outcomes, Turn};
+use keylane_core::{Offset, Position};
+
+use crate::dead_letter::REDRIVE_ID;
+use crate::kafka::operator::Operator;
+use crate::kafka::{SeekReader, ranges};
+use crate::redrive::Redrive;
+use crate::redrive::connection::Connection;
+use crate::redrive::copy::Target;
+use crate::redrive::ops::records::TaskRecord;
+
+/// Watches the copies of a canary. Its calls block.
+pub(super) struct CanaryWatch {
+    connection: Connection,
+    /// The one that the copies are for.
+    group: String,
+    sightings: Sightings,
+    /// The target topics, and last the dead-letter topic.
+    topics: Vec<Watched>,
+    last: Outcomes,
+}
+
+struct Watched {
+    topic: String,
+    /// By partition: what is read up to here.
+    next: BTreeMap<i32, i64>,
+    reader: Option<SeekReader>,
+}
+
+/// What is committed, by topic and partition.
+type Settled = BTreeMap<(usize, i32), (Position, CommitContent)>;
+
+/// What was seen of the copies, by their `keylane-redrive-id`. Pure.
+#[derive(Default)]
+struct Sightings {
+    copies: HashMap<String, Copy>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Copy {
+    was_seen: bool,
+    has_failed: bool,
+    /// Where it lies on target topics, the retries of it included, and is not known to be settled:
+    /// topic by number, partition and offset.
+    open: Vec<(usize, i32, i64)>,
+}
+
+impl Sightings {
+    fn on_target(&mut self, id: &str, topic: usize, partition: i32, offset: i64) {
+        if let Some(copy) = self.copies.get_mut(id) {
+            copy.was_seen = true;
+            copy.open.push((topic, partition, offset));
+        }
+    }
+
+    fn dead(&mut self, id: &str) {
+        if let Some(copy) = self.copies.get_mut(id) {
+            copy.has_failed = true;
+            copy.open = Vec::new();
+        }
+    }
+
+    /// Everything that was written until now has to be seen before this, and the settled places be
+    /// known before that: a retry or dead letter is written before its record is settled.
+    ///
+    /// A turn of which no copy was seen had none: its letter was gone, or passed over.
+    fn outcomes(&mut self, is_settled: impl Fn(usize, i32, i64) -> bool) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        for copy in self.copies.values_mut().filter(|copy| copy.was_seen) {
+            copy.open
+                .retain(|(topic, partition, offset)| !is_settled(*topic, *partition, *offset));
+            match (copy.has_failed, copy.open.is_empty()) {
+                (true, _) => outcomes.failed += 1,
+                (false, true) => outcomes.succeeded += 1,
+                (false, false) => outcomes.open += 1,
+            }
+        }
+        outcomes
+    }
+}
+
+impl CanaryWatch {
+    /// The ends of these topics: topic, partition, offset.
+    pub(super) fn ends(
+        connection: &Connection,
+        topics: &[String],
+    ) -> Result<Vec<(String, i32, i64)>, String> {
+        let mut config = connection.reader().map_err(|error| error.to_string())?;
+        // Not where an open transaction begins.
+        config.set("isolation.level", "read_uncommitted");
+        let mut ends = Vec::new();
+        for topic in topics {
+            let ranges = ranges(&config, topic, connection.patience);
+            let ranges = ranges.map_err(|error| error.to_string())?;
+            ends.extend(
+                ranges
+                    .iter()
+                    .map(|it| (topic.clone(), it.partition, it.end)),
+            );
+        }
+        Ok(ends)
+    }
+
+    /// Of the copies of these turns.
+    pub(super) fn new(
+        connection: &Connection,
+        topic: &str,
+        record: &TaskRecord,
+        turns: &[Turn],
+        redrive: &Redrive,
+    ) -> Self {
+        let id = |turn: &Turn| redrive.id_of(topic, turn.partition, turn.offset.get());
+        let copies = turns.iter().map(|turn| (id(turn), Copy::default()));
+        let watched = |topic: &str, next: BTreeMap<i32, i64>| Watched {
+            topic: topic.to_owned(),
+            next,
+            reader: None,
+        };
+        let targets = record.targets.iter().map(|target| {
+            let of_target = record.target_ends.iter().filter(|end| end.0 == *target);
+            watched(target, of_target.map(|(_, at, end)| (*at, *end)).collect())
+        });
+        let mut topics: Vec<_> = targets.collect();
+        let letters = record.ranges.iter().map(|it| (it.partition, it.end));
+        topics.push(watched(topic, letters.collect()));
+        let group = match &record.target {
+            Target::Topic {
+                group: Some(group), ..
+            } => group.clone(),
+            _ => record.group.clone(),
+        };
+        Self {
+            connection: connection.clone(),
+            group,
+            sightings: Sightings {
+                copies: copies.collect(),
+            },
+            topics,
+            last: Outcomes::default(),
+        }
+    }
+
+    /// What is known now.
+    pub(super) fn look(&mut self) -> Result<Outcomes, String> {
+        // In this order: see `Sightings::outcomes`.
+        let settled = self.settled()?;
+        for at in 0..self.topics.len() {
+            self.read_on(at)?;
+        }
+        self.last = self.sightings.outcomes(|topic, partition, offset| {
+            let committed = settled.get(&(topic, partition));
+            committed.is_some_and(|(position, content)| {
+                let offset = Offset::new(offset);
+                !position.covers(offset) || content.settled.contains(offset)
+            })
+        });
+        Ok(self.last)
+    }
+
+    /// The last look, in words.
+    pub(super) fn text(&self) -> String {
+        let Outcomes {
+            succeeded,
+            failed,
+            open,
+        } = self.last;
+        format!("of the canary {succeeded} succeeded, {failed} failed, and {open} are not settled")
+    }
+
+    fn settled(&self) -> Result<Settled, String> {
+        let Connection {
+            bootstrap_servers,
+            kafka,
+            patience,
+        } = &self.connection;
+        let operator = Operator::connect(bootstrap_servers, kafka, &self.group, *patience);
+        let operator = operator.map_err(|error| error.to_string())?;
+        let (_, targets) = self.topics.split_last().ok_or("no topic is watched")?;
+        let mut places = Vec::new();
+        for (at, target) in targets.iter().enumerate() {
+            let partitions = target.next.keys();
+            places.extend(partitions.map(|it| (at, (target.topic.clone(), *it))));
+        }
+        let asked: Vec<_> = places.iter().map(|(_, place)| place.clone()).collect();
+        let answers = operator
+            .committed(&asked)
+            .map_err(|error| error.to_string())?;
+        let mut settled = BTreeMap::new();
+        for ((at, (_, partition)), answer) in places.into_iter().zip(answers) {
+            if let Some(committed) = answer.committed {
+                let content = commit_map::decode(committed.position, &committed.metadata);
+                let content = content.unwrap_or_default();
+                settled.insert((at, partition), (committed.position, content));
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Reads a topic to the end that it has now.
+    fn read_on(&mut self, at: usize) -> Result<(), String> {
+        let is_dead_letters = at + 1 == self.topics.len();
+        let watched = &mut self.topics[at];
+        let ends = Self::ends(&self.connection, std::slice::from_ref(&watched.topic))?;
+        let partitions = ends.len();
+        if watched.next.len() != partitions {
+            // There are more now.
+            watched.reader = None;
+        }
+        for (_, partition, _) in &ends {
+            watched.next.entry(*partition).or_insert(0);
+        }
+        for (_, partition, end) in ends {
+            let next = watched.next.entry(partition).or_insert(0);
+            if end <= *next {
+                continue;
+            }
+            let reader = match &mut watched.reader {
+                Some(reader) => reader,
+                none => {
+                    let mut config = self
+                        .connection
+                        .reader()
+                        .map_err(|error| error.to_string())?;
+                    config.set("isolation.level", "read_committed");
+                    let all = (0..).take(partitions);
+                    none.insert(SeekReader::open(&config, &watched.topic, all)?)
+                }
+            };
+            reader.seek(partition, *next)?;
+            let sightings = &mut self.sightings;
+            reader.read_until(end, self.connection.patience, |record| {
+                match record.headers().last_str(REDRIVE_ID) {
+                    Some(id) if is_dead_letters => sightings.dead(id),
+                    Some(id) => sightings.on_target(id, at, partition, record.offset()),
+                    None => {}
+                }
+            })?;
+            *next = reader.place().map_or(end, |(_, next)| next);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_succeeds_when_all_of_it_is_settled_and_fails_as_a_dead_letter() {
+        let copies = ["gone", "done", "retried", "dead", "waiting"];
+        let copies = copies.map(|id| (id.to_owned(), Copy::default()));
+        let mut sightings = Sightings {
+            copies: copies.into_iter().collect(),
+        };
+        for (offset, id) in (0..).zip(["done", "retried", "dead", "waiting", "foreign", "retried"])
+        {
+            sightings.on_target(id, 0, 0, offset);
+        }
+        sightings.dead("dead");
+        sightings.dead("foreign");
+        let outcomes = |succeeded, failed, open| Outcomes {
+            succeeded,
+            failed,
+            open,
+        };
+        let until = |end| move |_, _, offset| offset < end;
+        assert_eq!(sightings.outcomes(until(0)), outcomes(0, 1, 3));
+        assert_eq!(
+            sightings.outcomes(until(3)),
+            outcomes(1, 1, 2),
+            "a retry is open"
+        );
+        assert_eq!(sightings.outcomes(until(6)), outcomes(3, 1, 0));
+    }
+}
