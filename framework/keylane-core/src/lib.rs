@@ -143,8 +143,8 @@ pub use partition::{
     FailureHeaders, LaneOrder, MARK_PATIENCE, MOST_OWN_ORDERS, Mark, NEARLY_ALL_PERCENT,
     NEARLY_FULL_PERCENT, Oldest, OperatorNote, ParkReason, Partition, PartitionDirectives,
     PartitionSettings, Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest,
-    PublishResult, RecordState, RetriedNow, RetryTier, SUSPECT_PATIENCE, Settlement, Snapshot,
-    Start, Success, Ticket, Verdict, Wait, WaitingFor, Watchdog,
+    PublishResult, RecordState, RetriedNow, RetryTier, SUSPECT_PATIENCE, Settlement, SkipOrder,
+    Snapshot, Start, Success, Ticket, Verdict, Wait, WaitingFor, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{

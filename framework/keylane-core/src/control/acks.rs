@@ -33,6 +33,8 @@ pub struct Acks {
 pub struct Tally {
     /// The members that run it, or a later one.
     pub applied: BTreeSet<String>,
+    /// Those that have read it, and refuse records: what those order is not in force there.
+    pub refusing: BTreeSet<String>,
     /// Those that run an earlier one.
     pub behind: BTreeSet<String>,
     /// How many live members have acknowledged nothing; 0 where the live ones are not known.
@@ -90,10 +92,11 @@ impl Acks {
         for (name, ack) in &self.by_name {
             let member = ack.member.as_ref();
             let is_stale = live.is_some_and(|live| member.is_none_or(|it| !live.contains(it)));
-            let set = match (is_stale, ack.revision >= revision) {
-                (true, _) => &mut tally.stale,
-                (false, true) => &mut tally.applied,
-                (false, false) => &mut tally.behind,
+            let set = match is_stale {
+                true => &mut tally.stale,
+                false if ack.revision < revision => &mut tally.behind,
+                false if ack.refused > 0 => &mut tally.refusing,
+                false => &mut tally.applied,
             };
             set.insert(name.clone());
             heard.extend(member.filter(|_| !is_stale));

@@ -2,14 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use super::{Content, ControlKey, Order, PauseScope};
 use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
-use crate::partition::{OperatorNote, PartitionDirectives};
+use crate::partition::{OperatorNote, PartitionDirectives, SkipOrder};
 
-/// The most orders and refused records that are kept. What is more is refused.
+/// The most pauses that are kept, the most orders about keys and records, and the most refused
+/// records. What is more is refused; more pauses than that pause everything.
 pub const MOST_ENTRIES: usize = 10_000;
+
+/// What holds for a pause that cannot be read: to start is no guess to make.
+static UNREADABLE: LazyLock<Order> = LazyLock::new(|| Order {
+    why: "its record cannot be read by this version".to_owned(),
+    ..Order::default()
+});
+/// What holds where pauses were left out.
+static TOO_MANY: LazyLock<Order> = LazyLock::new(|| Order {
+    why: format!("there are more than {MOST_ENTRIES} pauses"),
+    ..Order::default()
+});
 
 /// What operators have ordered.
 ///
@@ -33,6 +46,8 @@ pub struct Directives {
     skips: BTreeMap<(String, i32, Offset), Order>,
     refused: BTreeMap<ControlKey, Refusal>,
     left_out: u64,
+    leaves_out_pauses: bool,
+    has_room_again: bool,
 }
 
 /// What became of a record.
@@ -44,7 +59,7 @@ pub enum Applied {
     Other,
     /// This version has no such key.
     UnknownKey,
-    /// It is refused, and what held before holds on.
+    /// It is refused, and what held before holds on. Without that, a pause holds as one.
     Refused(Refusal),
 }
 
@@ -78,6 +93,8 @@ impl Default for Directives {
             skips: BTreeMap::new(),
             refused: BTreeMap::new(),
             left_out: 0,
+            leaves_out_pauses: false,
+            has_room_again: false,
         }
     }
 }
@@ -101,11 +118,10 @@ impl Directives {
                 self.remove(&key);
                 return Applied::Taken;
             }
-            Content::Order(_) if !self.has(&key) && self.entries() >= MOST_ENTRIES => {
-                Refusal::TooMany
-            }
+            Content::Order(_) if !self.has_room(&key) => Refusal::TooMany,
             Content::Order(order) => {
-                self.refused.remove(&key);
+                let was_refused = self.refused.remove(&key).is_some();
+                self.has_room_again |= was_refused && self.left_out > 0;
                 self.insert(key, order);
                 return Applied::Taken;
             }
@@ -113,10 +129,12 @@ impl Directives {
             Content::Invalid(reason) => Refusal::Invalid(reason),
         };
         let is_kept = refusal != Refusal::TooMany
-            && (self.refused.contains_key(&key) || self.entries() < MOST_ENTRIES);
-        match is_kept {
-            true => drop(self.refused.insert(key, refusal.clone())),
-            false => self.left_out += 1,
+            && (self.refused.contains_key(&key) || self.refused.len() < MOST_ENTRIES);
+        if is_kept {
+            self.refused.insert(key, refusal.clone());
+        } else {
+            self.left_out += 1;
+            self.leaves_out_pauses |= matches!(key, ControlKey::Pause(_));
         }
         Applied::Refused(refusal)
     }
@@ -133,7 +151,10 @@ impl Directives {
         partition: i32,
         now_millis: i64,
     ) -> Option<(&PauseScope, &Order)> {
-        if self.pauses.is_empty() {
+        if self.leaves_out_pauses {
+            return Some((&PauseScope::Subscription, &TOO_MANY));
+        }
+        if self.pauses.is_empty() && self.refused.is_empty() {
             return None;
         }
         let scopes = [
@@ -141,10 +162,17 @@ impl Directives {
             PauseScope::Topic(topic.to_owned()),
             PauseScope::Partition(topic.to_owned(), partition),
         ];
-        let mut orders = scopes
-            .iter()
-            .filter_map(|scope| self.pauses.get_key_value(scope));
-        orders.find(|(_, order)| order.is_in_force(now_millis))
+        scopes.into_iter().find_map(|scope| {
+            let known = self.pauses.get_key_value(&scope);
+            let in_force = known.filter(|(_, order)| order.is_in_force(now_millis));
+            in_force.or_else(|| {
+                let refused = self.refused.get_key_value(&ControlKey::Pause(scope));
+                match refused?.0 {
+                    ControlKey::Pause(scope) => Some((scope, &*UNREADABLE)),
+                    _ => None,
+                }
+            })
+        })
     }
 
     /// What is directed for a partition of this log, besides a pause of all of it.
@@ -155,7 +183,7 @@ impl Directives {
         log: Option<LogId>,
         now_millis: i64,
     ) -> PartitionDirectives {
-        if self.keys.is_empty() && self.skips.is_empty() {
+        if self.keys.is_empty() && self.skips.is_empty() && self.refused.is_empty() {
             return PartitionDirectives::default();
         }
         let note = |order: &Order| OperatorNote {
@@ -166,17 +194,32 @@ impl Directives {
         let skips = self.skips(topic, partition, log, now_millis);
         PartitionDirectives {
             paused_keys: keys.map(|(hash, _)| hash).collect(),
-            skips: skips.map(|(offset, order)| (offset, note(order))).collect(),
+            skips: skips
+                .map(|(offset, order)| {
+                    let (note, under) = (note(order), order.leader_epoch);
+                    (offset, SkipOrder { note, under })
+                })
+                .collect(),
         }
     }
 
     /// The hashes of keys of a topic that are paused.
     pub fn paused_keys(&self, topic: &str, now_millis: i64) -> impl Iterator<Item = (u64, &Order)> {
         let from = (topic.to_owned(), 0)..=(topic.to_owned(), u64::MAX);
-        self.keys
+        let known = self
+            .keys
             .range(from)
             .filter(move |(_, order)| order.is_in_force(now_millis))
-            .map(|((_, hash), order)| (*hash, order))
+            .map(|((_, hash), order)| (*hash, order));
+        let [first, last] = [0, u64::MAX].map(|key_hash| ControlKey::PauseKey {
+            topic: topic.to_owned(),
+            key_hash,
+        });
+        let refused = self.refused.range(first..=last);
+        known.chain(refused.filter_map(|(key, _)| match key {
+            ControlKey::PauseKey { key_hash, .. } => Some((*key_hash, &*UNREADABLE)),
+            _ => None,
+        }))
     }
 
     /// The records of a partition that are to be skipped. An order that names another log is void.
@@ -195,6 +238,17 @@ impl Directives {
             .map(|((_, _, offset), order)| (*offset, order))
     }
 
+    /// Whether a skip of this partition names a log: while the partition's own is not known, it is
+    /// not known whether its records may be attempted.
+    pub fn needs_log(&self, topic: &str, partition: i32, now_millis: i64) -> bool {
+        let [first, last] = [i64::MIN, i64::MAX].map(Offset::new);
+        !self.skips.is_empty()
+            && self
+                .skips
+                .range((topic.to_owned(), partition, first)..=(topic.to_owned(), partition, last))
+                .any(|(_, order)| order.log.is_some() && order.is_in_force(now_millis))
+    }
+
     /// The partitions that have skips, once for each skip.
     pub fn skip_places(&self) -> impl Iterator<Item = (&str, i32)> {
         self.skips
@@ -208,15 +262,18 @@ impl Directives {
         orders.filter(|until| *until > now_millis).min()
     }
 
-    /// The skips that are carried out: the commit is behind their record. `committed` gives the log
-    /// of a partition and what is committed for it, where this member has them.
+    /// The skips that need no order any longer: the commit is behind their record, or their log is
+    /// gone. `committed` gives the log of a partition and what is committed for it, where this
+    /// member has them; `is_gone` says of a topic whether another log than this one is there.
     pub fn done_skips(
         &self,
         committed: impl Fn(&str, i32) -> Option<(Option<LogId>, Position)>,
+        is_gone: impl Fn(&str, LogId) -> bool,
     ) -> Vec<ControlKey> {
         let is_done = |((topic, partition, offset), order): &(&(String, i32, Offset), &Order)| {
-            committed(topic, *partition)
-                .is_some_and(|(log, position)| order.is_about(log) && !position.covers(*offset))
+            order.log.is_some_and(|log| is_gone(topic, log))
+                || committed(topic, *partition)
+                    .is_some_and(|(log, position)| order.is_about(log) && !position.covers(*offset))
         };
         let done = self.skips.iter().filter(is_done);
         done.map(|(place, _)| skip_key(place)).collect()
@@ -246,12 +303,21 @@ impl Directives {
         self.left_out
     }
 
-    fn entries(&self) -> usize {
-        self.pauses.len() + self.keys.len() + self.skips.len() + self.refused.len()
+    /// Whether a record that was left out would have room now: the fold is to begin again.
+    pub fn is_to_be_folded_again(&self) -> bool {
+        self.has_room_again
+    }
+
+    fn has_room(&self, key: &ControlKey) -> bool {
+        let there = match key {
+            ControlKey::Pause(_) => self.pauses.len(),
+            _ => self.keys.len() + self.skips.len(),
+        };
+        there < MOST_ENTRIES || self.has(key)
     }
 
     fn has(&self, key: &ControlKey) -> bool {
-        let has_order = match key {
+        match key {
             ControlKey::Pause(scope) => self.pauses.contains_key(scope),
             ControlKey::PauseKey { topic, key_hash } => {
                 self.keys.contains_key(&(topic.clone(), *key_hash))
@@ -264,8 +330,7 @@ impl Directives {
                 .skips
                 .contains_key(&(topic.clone(), *partition, *offset)),
             ControlKey::Ack(_) | ControlKey::Settings => false,
-        };
-        has_order || self.refused.contains_key(key)
+        }
     }
 
     fn insert(&mut self, key: ControlKey, order: Order) {
@@ -297,6 +362,8 @@ impl Directives {
             } => drop(self.skips.remove(&(topic.clone(), *partition, *offset))),
             ControlKey::Ack(_) | ControlKey::Settings => {}
         }
+        // What was left out may have room now, or is what was taken back.
+        self.has_room_again |= self.left_out > 0;
     }
 }
 

@@ -7,7 +7,8 @@
 //! # Invariants
 //! * Folding the compacted log gives the same [`Directives`] as folding the whole log, as far as
 //!   every record can be read and there are at most [`MOST_ENTRIES`].
-//! * A record that cannot be read changes nothing: what held for its key before holds on.
+//! * A record that cannot be read takes nothing back: what held for its key before holds on, and a
+//!   pause that cannot be read holds as one. So compaction and a restart never end a pause.
 
 mod acks;
 mod directives;

@@ -1,6 +1,7 @@
 //! What an operator orders, with who ordered it and why.
 
 use crate::log_id::LogId;
+use crate::offset::LeaderEpoch;
 
 /// An order of an operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub struct Order {
     pub until_millis: Option<i64>,
     /// The log that it is about; it is void for another one. `None` for any.
     pub log: Option<LogId>,
+    /// Of a skip: the leader epoch of its record. A record of another one is another record, as
+    /// after an unclean election. `None` for any.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 impl Order {

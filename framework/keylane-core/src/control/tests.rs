@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::log_id::LogId;
-use crate::offset::{Offset, Position};
+use crate::offset::{LeaderEpoch, Offset, Position};
 
 fn order(by: &str) -> Order {
     Order {
@@ -139,15 +139,37 @@ fn a_skip_is_void_for_another_log_and_done_when_the_commit_is_behind_it() {
 
     let done = |log, position| {
         let committed = |_: &str, partition| (partition == 0).then_some((log, position));
-        directives.done_skips(committed).len()
+        directives.done_skips(committed, |_, _| false).len()
     };
     assert_eq!(done(old, Position::new(7)), 0);
     assert_eq!(done(old, Position::new(8)), 1);
     assert_eq!(
         done(new, Position::new(8)),
         0,
-        "the commit is of another log"
+        "the commit is of another log, and the order may be of a newer one"
     );
+    let gone = |there| directives.done_skips(|_, _| None, |_, log| Some(log) != there);
+    assert_eq!(gone(old).len(), 0);
+    assert_eq!(gone(new).len(), 1, "its log is gone");
+    let waits = [0, 1].map(|partition| directives.needs_log("t", partition, 0));
+    assert_eq!(waits, [true, false]);
+}
+
+#[test]
+fn a_pause_that_cannot_be_read_holds_as_one_also_without_what_held_before() {
+    let newer = || Content::Newer(2);
+    let invalid = || Content::Invalid("no JSON".to_owned());
+    // What compaction leaves of the orders of the test above.
+    let directives = fold(&[("pause/t", newer())]);
+    assert_eq!(paused_by(&directives, 0, 0).unwrap(), "topic t by ");
+    let directives = fold(&[("pause", invalid()), ("pause", Content::Nothing)]);
+    assert_eq!(paused_by(&directives, 0, 0), None, "it was taken back");
+    let ended = [("pause/t", Content::Order(until(10))), ("pause/t", newer())];
+    assert!(paused_by(&fold(&ended), 0, 10).is_some(), "with its end");
+    let key = [("pause-key/t/0000000000000007", invalid())];
+    assert_eq!(fold(&key).of("t", 0, None, 0).paused_keys, [7].into());
+    let skip = [("skip/t/0/7", newer())];
+    assert!(fold(&skip).of("t", 0, None, 0).skips.is_empty());
 }
 
 #[test]
@@ -156,6 +178,7 @@ fn a_partition_gets_what_is_in_force_for_its_log_and_with_it_who_ordered_it() {
     let skip = Order {
         why: "damaged".to_owned(),
         log,
+        leader_epoch: Some(LeaderEpoch::new(3)),
         ..order("ann")
     };
     let directives = fold(&[
@@ -166,11 +189,12 @@ fn a_partition_gets_what_is_in_force_for_its_log_and_with_it_who_ordered_it() {
     ]);
     let of = directives.of("t", 0, log, 9);
     assert_eq!(of.paused_keys, [7].into());
-    let note = &of.skips[&Offset::new(4)];
+    let skip = &of.skips[&Offset::new(4)];
     assert_eq!(
-        (&*note.by, &*note.why, of.skips.len()),
+        (&*skip.note.by, &*skip.note.why, of.skips.len()),
         ("ann", "damaged", 1)
     );
+    assert_eq!(skip.under, Some(LeaderEpoch::new(3)));
     let later = directives.of("t", 0, LogId::of_topic(2, 0), 10);
     assert_eq!(later, crate::partition::PartitionDirectives::default());
 }
@@ -183,19 +207,38 @@ fn more_than_the_limit_is_refused_and_what_is_there_can_still_change() {
         let applied = directives.apply(Offset::new(number), &key, Content::Order(order("a")));
         assert_eq!(applied, Applied::Taken);
     }
-    let mut apply = |key: &str, content| directives.apply(Offset::new(20_000), key, content);
+    let order = |by: &str| Content::Order(order(by));
     let too_many = Applied::Refused(Refusal::TooMany);
-    assert_eq!(apply("pause", Content::Order(order("b"))), too_many);
-    let newer = Applied::Refused(Refusal::Newer(2));
-    assert_eq!(apply("pause", Content::Newer(2)), newer);
-    assert_eq!(
-        apply("skip/t/0/3", Content::Order(order("b"))),
-        Applied::Taken
+    let mut apply = |key: &str, content| directives.apply(Offset::new(20_000), key, content);
+    assert_eq!(apply("skip/t/1/3", order("b")), too_many);
+    assert_eq!(apply("pause-key/t/0000000000000007", order("b")), too_many);
+    assert_eq!(apply("pause", order("b")), Applied::Taken, "it has its own");
+    assert_eq!(apply("skip/t/0/3", order("b")), Applied::Taken);
+    assert!(!directives.is_to_be_folded_again());
+    let applied = directives.apply(Offset::new(20_001), "skip/t/0/3", Content::Nothing);
+    assert_eq!(applied, Applied::Taken);
+    assert!(
+        directives.is_to_be_folded_again(),
+        "what was left out has room"
     );
-    assert_eq!(apply("skip/t/0/3", Content::Nothing), Applied::Taken);
-    assert_eq!(apply("pause", Content::Order(order("b"))), Applied::Taken);
     assert_eq!(directives.left_out(), 2);
     assert_eq!(directives.orders().count(), MOST_ENTRIES);
+}
+
+#[test]
+fn where_there_are_too_many_pauses_everything_is_paused() {
+    let mut directives = Directives::default();
+    for number in 0..=MOST_ENTRIES as i64 {
+        let key = format!("pause/u/{number}");
+        directives.apply(Offset::new(number), &key, Content::Order(order("a")));
+    }
+    assert!(directives.pause_of("t", 0, 0).is_some());
+    let mut directives = Directives::default();
+    for number in 0..=MOST_ENTRIES as i64 {
+        let key = format!("pause/u/{number}");
+        directives.apply(Offset::new(number), &key, Content::Newer(2));
+    }
+    assert!(directives.pause_of("t", 0, 0).is_some());
 }
 
 #[test]
@@ -222,6 +265,19 @@ fn acknowledgements_of_members_that_are_gone_do_not_count() {
     assert_eq!(tally.silent, 1);
     let tally = acks.tally(Position::new(8), None);
     assert_eq!((tally.applied.len(), tally.silent), (2, 0));
+    let refuses = Ack {
+        refused: 1,
+        ..ack(9, Some("id-3"), 5)
+    };
+    acks.apply("old", Some(refuses));
+    let tally = acks.tally(Position::new(8), Some(&live));
+    assert_eq!((names(&tally.applied).len(), tally.silent), (1, 0));
+    assert_eq!(
+        names(&tally.refusing),
+        ["old"],
+        "it has read it, and runs it not"
+    );
+    acks.apply("old", None);
 
     for number in 0..MOST_ACKS as i64 {
         acks.apply(&number.to_string(), Some(ack(9, None, 10 + number)));
@@ -248,6 +304,7 @@ fn a_key() -> impl Strategy<Value = String> {
 fn a_content() -> impl Strategy<Value = Content> {
     prop_oneof![
         1 => Just(Content::Nothing),
+        1 => prop_oneof![Just(Content::Newer(2)), Just(Content::Invalid("no JSON".to_owned()))],
         3 => (0..5_u8, proptest::option::of(0..50_i64), proptest::option::of(1..3_u64)).prop_map(
             |(by, until_millis, log)| {
                 Content::Order(Order {
@@ -261,11 +318,14 @@ fn a_content() -> impl Strategy<Value = Content> {
 }
 
 proptest! {
-    /// A broker may compact up to any record, at any time: of each key, the last record stays.
+    /// A broker may compact up to any record, at any time: of each key, the last record stays, and
+    /// a tombstone not for ever.
     #[test]
     fn the_compacted_log_says_the_same_as_the_whole_one(
         records in proptest::collection::vec((a_key(), a_content()), 0..60),
         compacted_to in 0..60_usize,
+        keeps_tombstones in any::<bool>(),
+        now in 0..60_i64,
     ) {
         let compacted_to = compacted_to.min(records.len());
         let (mut whole, mut compacted) = (Directives::default(), Directives::default());
@@ -273,11 +333,28 @@ proptest! {
             let at = Offset::new(offset as i64);
             whole.apply(at, key, content.clone());
             let is_last = records[offset + 1..].iter().all(|(other, _)| other != key);
-            if offset >= compacted_to || is_last {
+            let stays = keeps_tombstones || *content != Content::Nothing;
+            if offset >= compacted_to || is_last && stays {
                 compacted.apply(at, key, content.clone());
             }
         }
-        prop_assert_eq!(&whole, &compacted);
+        let all_read = records.iter().all(|(_, content)| {
+            !matches!(content, Content::Newer(_) | Content::Invalid(_))
+        });
+        if all_read && keeps_tombstones {
+            prop_assert_eq!(&whole, &compacted);
+        }
+        // What cannot be read may lose who ordered it, and an end, but no pause.
+        let keys = |directives: &Directives| {
+            directives.paused_keys("t", now).map(|(hash, _)| hash).collect::<BTreeSet<_>>()
+        };
+        prop_assert_eq!(keys(&whole), keys(&compacted));
+        for partition in 0..3 {
+            prop_assert_eq!(
+                whole.pause_of("t", partition, now).is_some(),
+                compacted.pause_of("t", partition, now).is_some()
+            );
+        }
     }
 
     /// The last record of a key counts, and what has ended by itself does not.
@@ -294,6 +371,7 @@ proptest! {
         }
         let holds = |key: &str| match last.get(key) {
             Some(Content::Order(order)) => order.until_millis.is_none_or(|until| now < until),
+            Some(Content::Newer(_) | Content::Invalid(_)) => true,
             _ => false,
         };
         for partition in 0..3 {
@@ -312,9 +390,35 @@ proptest! {
     }
 
     #[test]
-    fn a_key_has_one_form(text in "(pause|pause-key|skip|ack|settings)(/[a-f0-9t]{0,17}){0,4}|\\PC{0,30}") {
-        if let Some(key) = ControlKey::parse(&text).filter(|key| *key != ControlKey::Settings) {
-            prop_assert_eq!(key.to_string(), text);
+    fn a_key_has_one_form(key in a_parsed_key(), change in 0..40_usize, with in "[0a/ +-]") {
+        let text = key.to_string();
+        prop_assert_eq!(ControlKey::parse(&text), Some(key));
+        let mut changed = text;
+        changed.insert_str(change.min(changed.len()), &with);
+        if let Some(key) = ControlKey::parse(&changed) {
+            prop_assert_eq!(key.to_string(), changed);
         }
     }
+}
+
+fn a_parsed_key() -> impl Strategy<Value = ControlKey> {
+    let topic = || "[a-z.-]{1,5}[a-z]";
+    let (partition, offset) = (|| 0..=i32::MAX, 0..=i64::MAX);
+    prop_oneof![
+        Just(ControlKey::Pause(PauseScope::Subscription)),
+        topic().prop_map(|topic| ControlKey::Pause(PauseScope::Topic(topic))),
+        (topic(), partition())
+            .prop_map(|(topic, it)| ControlKey::Pause(PauseScope::Partition(topic, it))),
+        (topic(), any::<u64>())
+            .prop_map(|(topic, key_hash)| ControlKey::PauseKey { topic, key_hash }),
+        (topic(), partition(), offset).prop_map(|(topic, partition, offset)| {
+            let offset = Offset::new(offset);
+            ControlKey::Skip {
+                topic,
+                partition,
+                offset,
+            }
+        }),
+        "[a-z/]{1,9}".prop_map(ControlKey::Ack),
+    ]
 }
