@@ -14,6 +14,8 @@ pub struct Ack {
     pub revision: Position,
     /// The group's name for it; `None` where it was in no group.
     pub member: Option<String>,
+    /// The group that it is a member of; `None` where the writer did not say.
+    pub group: Option<String>,
     /// The host that it runs on.
     pub host: String,
     /// When it was written, in milliseconds since the Unix epoch.
@@ -55,6 +57,7 @@ impl Acks {
     /// let ack = |member: &str| Ack {
     ///     revision: Position::new(7),
     ///     member: Some(member.to_owned()),
+    ///     group: None,
     ///     host: "host".to_owned(),
     ///     at_millis: 0,
     ///     refused: 0,

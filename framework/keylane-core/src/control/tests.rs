@@ -246,6 +246,7 @@ fn acknowledgements_of_members_that_are_gone_do_not_count() {
     let ack = |revision, member: Option<&str>, at_millis| Ack {
         revision: Position::new(revision),
         member: member.map(str::to_owned),
+        group: None,
         host: String::new(),
         at_millis,
         refused: 0,

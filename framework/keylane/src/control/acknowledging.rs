@@ -26,6 +26,7 @@ pub(crate) struct Acknowledging {
     writer: RawProducer,
     tokio: Handle,
     topic: Arc<str>,
+    group: String,
     /// The key of this member's acknowledgement.
     key: String,
     host: String,
@@ -46,12 +47,19 @@ struct Acknowledged {
 
 impl Acknowledging {
     /// `name`: this member's, which no other has.
-    pub(crate) fn new(writer: RawProducer, tokio: Handle, topic: &str, name: &str) -> Self {
+    pub(crate) fn new(
+        writer: RawProducer,
+        tokio: Handle,
+        group: &str,
+        topic: &str,
+        name: &str,
+    ) -> Self {
         let host = gethostname::gethostname();
         Self {
             writer,
             tokio,
             topic: topic.into(),
+            group: group.to_owned(),
             key: ControlKey::Ack(name.to_owned()).to_string(),
             host: host.to_string_lossy().into_owned(),
             last: None,
@@ -59,6 +67,15 @@ impl Acknowledging {
             not_before: Instant::now(),
             taken_back: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The topic is another one, which has no acknowledgement of this member.
+    pub(super) fn begin_again(&mut self) {
+        self.last = None;
     }
 
     /// Writes what this member runs, where that has changed.
@@ -69,13 +86,14 @@ impl Acknowledging {
             member,
             refused: directives.refused().count() as u64 + directives.left_out(),
         };
-        let is_told = self.last.as_ref() == Some(&now);
-        if is_told || self.under_way.is_some() || Instant::now() < self.not_before {
+        let is_acknowledged = self.last.as_ref() == Some(&now);
+        if is_acknowledged || self.under_way.is_some() || Instant::now() < self.not_before {
             return;
         }
         let ack = Ack {
             revision: now.revision,
             member: Some(now.member.clone()),
+            group: Some(self.group.clone()),
             host: self.host.clone(),
             at_millis: clock::unix_millis(),
             refused: now.refused,
@@ -84,7 +102,7 @@ impl Acknowledging {
         self.under_way = Some(self.write(&self.key, Some(wire::encode_ack(&ack))));
     }
 
-    /// These were carried out: nobody has to look at them again.
+    /// These are carried out, or their log is gone: they need no order.
     pub(super) fn take_back_skips(&mut self, done: Vec<ControlKey>) {
         self.taken_back
             .retain(|key, at| done.contains(key) && at.elapsed() < WRITE_AGAIN);
@@ -92,7 +110,7 @@ impl Acknowledging {
             if self.taken_back.contains_key(&key) {
                 continue;
             }
-            tracing::info!(topic = %self.topic, %key, "the skip is carried out and committed; it is taken out of the control topic");
+            tracing::info!(topic = %self.topic, %key, "the commit is behind the skip, or its log is gone; it is taken out of the control topic");
             // Its answer is what is read. Where none comes, it is written again.
             drop(self.write(&key.to_string(), None));
             self.taken_back.insert(key, Instant::now());

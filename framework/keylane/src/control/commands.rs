@@ -23,6 +23,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// Reads and writes the control topic of a group. Its calls block.
 pub struct Commander {
     operator: Operator,
+    group: String,
     topic: String,
     bootstrap_servers: BootstrapServers,
     kafka: KafkaSettings,
@@ -82,6 +83,7 @@ impl Commander {
         let topic = topic.map_or_else(|| ControlTopic::name_for(group), str::to_owned);
         Ok(Self {
             operator,
+            group: group.to_owned(),
             topic,
             bootstrap_servers: bootstrap_servers.clone(),
             kafka: kafka.clone(),
@@ -130,7 +132,7 @@ impl Commander {
             topic: self.topic.clone(),
             reason: format!(
                 "{error}; where it does not exist, {}",
-                how_to_create_control(&self.topic)
+                how_to_create_control(&self.group, &self.topic)
             ),
         })
     }
@@ -143,7 +145,7 @@ impl Commander {
     ) -> Result<(), String> {
         let reason = |error| match error {
             TailError::Unreadable(reason) => reason,
-            TailError::Replaced => "it was re-created meanwhile".to_owned(),
+            TailError::Replaced(reason) => format!("{reason} meanwhile"),
         };
         let mut tail = Tail::open(config, &self.topic, false).map_err(reason)?;
         let (end, deadline) = (
@@ -161,9 +163,11 @@ impl Commander {
             tail.read(POLL, |record| {
                 let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
                 let key = key.unwrap_or_default();
-                match key.strip_prefix("ack/") {
-                    Some(member) => acks.apply(member, wire::decode_ack(record.value)),
-                    None => {
+                match ControlKey::parse(key) {
+                    Some(ControlKey::Ack(member)) => {
+                        acks.apply(&member, wire::decode_ack(record.value));
+                    }
+                    _ => {
                         let content = wire::decode(record.value);
                         directives.apply(Offset::new(record.offset), key, content);
                     }

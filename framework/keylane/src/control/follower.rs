@@ -1,7 +1,7 @@
 //! The thread of a member that reads the control topic.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -11,6 +11,7 @@ use keylane_core::control::{Applied, Directives};
 use super::acknowledging::Acknowledging;
 use super::skips::Skips;
 use super::wire;
+use crate::dead_letter::bounded_text;
 use crate::kafka::config::ClientSettings;
 use crate::kafka::{Tail, TailError};
 use crate::status::{Control, ControlFeed, SubscriptionError, TroubleKind, TroublePlace};
@@ -20,17 +21,26 @@ use crate::support::{LogLimit, panics};
 const POLL: Duration = Duration::from_millis(50);
 /// How often the topic is asked for its end without a question.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// The pause after a query that failed.
+/// The pause after a query that failed, and the first one after a client that could not read.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// The longest pause before another client.
+const OPEN_AGAIN: Duration = Duration::from_secs(30);
+/// The most clients that are being closed. One of a re-created topic may not come to its end.
+const MOST_CLOSING: usize = 3;
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// How long it may take to read to an end that is known.
+/// How long nothing may come of what is there, up to an end that is known.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 /// How often troubles, acknowledgements and skips are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the end of a subscription waits for this thread: a query, and a last write.
 const END_WITHIN: Duration = Duration::from_secs(7);
 const UNKNOWN_KEYS_EVERY: Duration = Duration::from_secs(10);
+/// How often what was left out for want of room is looked for. A log that is not compacted yet leaves
+/// it out again.
+const FOLD_AGAIN: Duration = Duration::from_secs(600);
+/// What is logged of a key.
+const KEY_BYTES: usize = 256;
 
 /// Reads the control topic. Its calls block.
 pub(crate) struct Follower {
@@ -43,8 +53,18 @@ pub(crate) struct Follower {
     read: Directives,
     /// It is not published before the end: the beginning of a log alone says what no longer holds.
     is_rereading: bool,
-    /// The tail follows nothing any longer.
+    /// The tail reads nothing more: another one is due.
     is_lost: bool,
+    /// The pause after the next client that cannot read.
+    open_again: Duration,
+    /// Those that are dropped.
+    closing: Vec<thread::JoinHandle<()>>,
+    /// Why it is read from its beginning again.
+    replaced: Option<&'static str>,
+    /// A member of another group that acknowledges here, by its name.
+    foreign: Option<(String, String)>,
+    /// When it was last begun again for want of room.
+    folded: Instant,
     /// The version that was published last.
     published: u64,
     goal: Option<Goal>,
@@ -63,6 +83,8 @@ pub(crate) struct Follower {
 struct Goal {
     question: u64,
     end: i64,
+    /// What was read, and when that was last more.
+    position: i64,
     since: Instant,
 }
 
@@ -89,6 +111,11 @@ impl Follower {
             read: Directives::default(),
             is_rereading: true,
             is_lost: false,
+            open_again: ASK_AGAIN,
+            closing: Vec::new(),
+            replaced: None,
+            foreign: None,
+            folded: Instant::now(),
             published: 0,
             goal: None,
             answered: 0,
@@ -125,11 +152,15 @@ impl Follower {
         let (done, is_done) = sync_channel(1);
         thread::Builder::new()
             .name(format!("keylane-control-{label}"))
-            .spawn(move || self.run(done))?;
+            .spawn(move || {
+                // Until all of it is closed.
+                let _done = done;
+                self.run();
+            })?;
         Ok(Following { feed, is_done })
     }
 
-    fn run(mut self, _done: SyncSender<()>) {
+    fn run(mut self) {
         let control = self.control.clone();
         let turns = || {
             while !self.feed.must_stop() {
@@ -158,16 +189,28 @@ impl Follower {
             thread::sleep(POLL);
             return;
         }
-        match self.take() {
-            Ok(true) if !self.is_rereading => self.publish(),
-            Ok(_) => {}
-            Err(error) => self.lose(reason(error)),
+        let (is_news, read) = self.take();
+        // Also where the read failed after them.
+        if is_news && !self.is_rereading {
+            self.publish();
         }
-        let Some(goal) = self.goal else { return };
-        if self.tail.position() >= goal.end {
+        if let Err(error) = read {
+            self.lose(reason(error));
+        }
+        let position = self.tail.position();
+        let Some(goal) = &mut self.goal else {
+            if self.read.is_to_be_folded_again() && self.folded.elapsed() >= FOLD_AGAIN {
+                self.fold_again();
+            }
+            return;
+        };
+        if position > goal.position {
+            (goal.position, goal.since) = (position, Instant::now());
+        }
+        let goal = *goal;
+        if position >= goal.end {
             self.reached(goal);
         } else if goal.since.elapsed() >= READ_WITHIN {
-            let position = self.tail.position();
             self.lose(format!(
                 "it ends at offset {}, and nothing came after {position} for {READ_WITHIN:?}",
                 goal.end
@@ -177,56 +220,101 @@ impl Follower {
 
     fn set_goal(&mut self, question: u64) {
         let mut end = self.tail.end(ANSWER_WITHIN);
-        // One that is lost has an end again: it can be opened.
-        if matches!(end, Err(TailError::Replaced)) || (self.is_lost && end.is_ok()) {
-            end = self.reopen();
+        let replaced = match &end {
+            Err(TailError::Replaced(reason)) => Some(*reason),
+            // What was lost can be asked: it is worth another client.
+            Ok(_) if self.is_lost => Some("it could not be read"),
+            _ => None,
+        };
+        self.next_query = Instant::now() + ASK_AGAIN;
+        if let Some(replaced) = replaced {
+            // While clients are opened and closed, too.
+            self.set_problem(replaced.to_owned());
+            if self.feed.must_stop() {
+                return;
+            }
+            end = self.reopen(replaced);
         }
-        self.next_query = Instant::now();
         match end {
             Ok(end) => {
-                let since = Instant::now();
+                self.next_query = Instant::now();
                 self.goal = Some(Goal {
                     question,
                     end,
-                    since,
+                    position: self.tail.position(),
+                    since: Instant::now(),
                 });
             }
-            Err(error) => {
-                self.next_query += ASK_AGAIN;
-                self.set_problem(reason(error));
-            }
+            Err(error) if replaced.is_some() => self.lose(reason(error)),
+            Err(error) => self.set_problem(reason(error)),
         }
     }
 
     /// Begins again at the beginning: another log has the topic's name, or this one was lost.
-    fn reopen(&mut self) -> Result<i64, TailError> {
-        self.tail = Tail::open(&self.config, self.feed.topic(), self.answers_ids)?;
+    fn reopen(&mut self, why: &'static str) -> Result<i64, TailError> {
+        self.closing.retain(|closing| !closing.is_finished());
+        if self.closing.len() >= MOST_CLOSING {
+            return Err(TailError::Unreadable(
+                "clients that read it before do not close; restart this member".to_owned(),
+            ));
+        }
+        let tail = Tail::open(&self.config, self.feed.topic(), self.answers_ids)?;
+        let old = std::mem::replace(&mut self.tail, tail);
+        let closing = thread::Builder::new().name("keylane-control-close".to_owned());
+        let closing = closing.spawn(move || drop(old));
+        self.closing.extend(closing.ok());
         self.read = Directives::default();
+        self.replaced.get_or_insert(why);
         (self.is_rereading, self.is_lost) = (true, false);
         self.tail.end(ANSWER_WITHIN)
     }
 
-    /// Takes records in. Returns whether there were any.
-    fn take(&mut self) -> Result<bool, TailError> {
+    /// What was left out for want of room has some now. What was published holds until then.
+    fn fold_again(&mut self) {
+        (self.folded, self.next_query) = (Instant::now(), Instant::now());
+        let question = self.answered;
+        match self.reopen("records that were left out have room now") {
+            Ok(end) => {
+                self.goal = Some(Goal {
+                    question,
+                    end,
+                    position: self.tail.position(),
+                    since: Instant::now(),
+                });
+            }
+            Err(error) => self.lose(reason(error)),
+        }
+    }
+
+    /// Takes records in. Returns whether there were any, also where the read failed after them.
+    fn take(&mut self) -> (bool, Result<(), TailError>) {
         let Self {
             tail,
             read,
             feed,
             unknown_keys,
             is_rereading,
+            foreign,
+            acknowledging,
             ..
         } = self;
+        let group = acknowledging.group();
         let mut is_news = false;
-        tail.read(POLL, |record| {
+        let result = tail.read(POLL, |record| {
             let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
             let key = key.unwrap_or_default();
-            if key.starts_with("ack/") {
+            if let Some(name) = key.strip_prefix("ack/") {
+                let of = wire::decode_ack(record.value).and_then(|ack| ack.group);
+                match of.filter(|of| of != group) {
+                    Some(of) => *foreign = Some((bounded_text(name, KEY_BYTES), of)),
+                    None => drop(foreign.take_if(|(of, _)| of == name)),
+                }
                 return;
             }
             is_news = true;
             let content = wire::decode(record.value);
             let applied = read.apply(Offset::new(record.offset), key, content);
-            let (topic, offset) = (feed.topic(), record.offset);
+            let (topic, offset, key) = (feed.topic(), record.offset, bounded_text(key, KEY_BYTES));
             match applied {
                 Applied::Taken if !*is_rereading => {
                     tracing::info!(%topic, offset, key, "the control topic has changed");
@@ -242,34 +330,33 @@ impl Follower {
                 }
                 Applied::Refused(refusal) => tracing::warn!(
                     %topic, offset, key,
-                    "a record of the control topic is refused, and what held before holds on: {refusal}"
+                    "a record of the control topic is refused; what held before holds on, and a pause holds: {refusal}"
                 ),
             }
-        })?;
-        Ok(is_news)
+        });
+        (is_news, result)
     }
 
     fn reached(&mut self, goal: Goal) {
         if self.is_rereading {
             self.is_rereading = false;
-            let before = self.feed.directives().revision();
-            let (topic, now) = (self.feed.topic(), self.read.revision());
-            if now < before {
-                tracing::warn!(
-                    %topic, revision = now.get(), before = before.get(),
-                    "the control topic was re-created, or its log was cut: what it says now holds"
-                );
-            } else {
-                tracing::info!(
-                    %topic, revision = now.get(), orders = self.read.orders().count(),
-                    "the control topic is read to its end"
-                );
+            let (topic, revision) = (self.feed.topic(), self.read.revision().get());
+            let orders = self.read.orders().count();
+            match self.replaced.take() {
+                Some(why) => tracing::warn!(
+                    %topic, revision, orders,
+                    "the control topic was read again from its beginning, and what it says now holds: {why}"
+                ),
+                None => tracing::info!(
+                    %topic, revision, orders, "the control topic is read to its end"
+                ),
             }
+            self.acknowledging.begin_again();
             self.publish();
         }
         self.goal = None;
         self.answered = self.answered.max(goal.question);
-        self.problem = None;
+        (self.problem, self.open_again) = (None, ASK_AGAIN);
         self.feed.set_readable(true);
         self.feed.answer(self.answered);
     }
@@ -280,7 +367,8 @@ impl Follower {
 
     fn lose(&mut self, reason: String) {
         (self.is_lost, self.goal) = (true, None);
-        self.next_query = Instant::now() + ASK_AGAIN;
+        self.next_query = Instant::now() + self.open_again;
+        self.open_again = (self.open_again * 2).min(OPEN_AGAIN);
         self.set_problem(reason);
     }
 
@@ -304,10 +392,16 @@ impl Follower {
         if self.is_rereading || self.feed.in_force() < self.published {
             return;
         }
+        // What the partitions were given: more may be read.
+        let in_force = self.feed.directives();
         if let Some(member) = self.feed.member() {
-            self.acknowledging.acknowledge(&self.read, member);
+            self.acknowledging.acknowledge(&in_force, member);
         }
-        if let Some(done) = self.skips.done(&self.read) {
+        // A question waits for no commit.
+        if self.goal.is_some() || self.feed.asked() > self.answered || self.feed.must_stop() {
+            return;
+        }
+        if let Some(done) = self.skips.done(&in_force, &self.control) {
             self.acknowledging.take_back_skips(done);
         }
     }
@@ -320,6 +414,12 @@ impl Follower {
                  is newly assigned starts: {problem}"
             ));
         }
+        if let Some((name, group)) = &self.foreign {
+            return Some(format!(
+                "the control topic `{topic}` is also used by group `{group}`, by its member `{name}`: an order for one \
+                 holds for both; give each a topic of its own, and a tombstone to the key `ack/{name}`"
+            ));
+        }
         let refused = self.read.refused().count() as u64 + self.read.left_out();
         let first = self.read.refused().next();
         let first = first.map_or_else(String::new, |(key, why)| {
@@ -327,8 +427,8 @@ impl Follower {
         });
         (refused > 0).then(|| {
             format!(
-                "{refused} records of the control topic `{topic}` are refused, and what held before holds on{first}; \
-                 write them again, or update this member"
+                "{refused} records of the control topic `{topic}` are refused; what held before holds on, and a pause \
+                 that cannot be read holds{first}; write them again, or update this member"
             )
         })
     }
@@ -337,7 +437,7 @@ impl Follower {
 fn reason(error: TailError) -> String {
     match error {
         TailError::Unreadable(reason) => reason,
-        TailError::Replaced => "it was re-created, or its log was cut".to_owned(),
+        TailError::Replaced(reason) => reason.to_owned(),
     }
 }
 

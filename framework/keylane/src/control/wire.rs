@@ -1,8 +1,9 @@
 //! The values of the control topic's records: JSON.
 
 use keylane_core::control::{Ack, Content, Order};
-use keylane_core::{LogId, Position};
+use keylane_core::{LeaderEpoch, LogId, Position};
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use crate::dead_letter::bounded_text;
 use crate::support::rfc3339::{format_millis, parse_millis};
@@ -35,6 +36,8 @@ struct StoredOrder {
     /// As `keylane map` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leader_epoch: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +46,8 @@ struct StoredAck {
     revision: i64,
     #[serde(default)]
     member: Option<String>,
+    #[serde(default)]
+    group: Option<String>,
     #[serde(default)]
     host: String,
     #[serde(default)]
@@ -68,12 +73,20 @@ pub(super) fn decode(value: Option<&[u8]>) -> Content {
         Ok(_) => serde_json::from_slice::<StoredOrder>(value),
         Err(error) => Err(error),
     };
-    match stored
-        .map_err(|error| error.to_string())
-        .and_then(StoredOrder::order)
-    {
+    match stored.map_err(place_of).and_then(StoredOrder::order) {
         Ok(order) => Content::Order(order),
         Err(reason) => Content::Invalid(reason),
+    }
+}
+
+/// Where the JSON is wrong. The error's own text quotes the value, which may be large, and is no
+/// text for a log.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn place_of(error: serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    match error.classify() {
+        Category::Data => format!("a field has another type, before line {line}, column {column}"),
+        _ => format!("it is no JSON, at line {line}, column {column}"),
     }
 }
 
@@ -95,6 +108,7 @@ impl StoredOrder {
             at_millis: self.at.as_deref().and_then(parse_millis),
             until_millis,
             log,
+            leader_epoch: self.leader_epoch.map(LeaderEpoch::new),
         })
     }
 }
@@ -107,6 +121,7 @@ pub(super) fn encode(order: &Order) -> Vec<u8> {
         at: order.at_millis.map(format_millis),
         until: order.until_millis.map(format_millis),
         log: order.log.map(log_text),
+        leader_epoch: order.leader_epoch.map(LeaderEpoch::get),
     };
     // Texts and numbers can always be written.
     serde_json::to_vec(&stored).unwrap_or_default()
@@ -117,7 +132,8 @@ pub(super) fn decode_ack(value: Option<&[u8]>) -> Option<Ack> {
     let stored: StoredAck = serde_json::from_slice(value?).ok()?;
     Some(Ack {
         revision: Position::new(stored.revision),
-        member: stored.member,
+        member: stored.member.map(|it| bounded_text(&it, BY_BYTES)),
+        group: stored.group.map(|it| bounded_text(&it, BY_BYTES)),
         host: bounded_text(&stored.host, BY_BYTES),
         at_millis: parse_millis(&stored.at).unwrap_or(0),
         refused: stored.refused,
@@ -129,6 +145,7 @@ pub(super) fn encode_ack(ack: &Ack) -> Vec<u8> {
         v: VERSION,
         revision: ack.revision.get(),
         member: ack.member.clone(),
+        group: ack.group.clone(),
         host: ack.host.clone(),
         at: format_millis(ack.at_millis),
         refused: ack.refused,
@@ -158,6 +175,7 @@ mod tests {
             at_millis: Some(1_763_698_843_017),
             until_millis: Some(1_763_702_443_000),
             log: LogId::of_topic(1, 2),
+            leader_epoch: Some(LeaderEpoch::new(7)),
         };
         let value = encode(&order);
         assert_eq!(decode(Some(&value)), Content::Order(order));
@@ -194,6 +212,12 @@ mod tests {
             decode(Some(large.as_bytes())),
             Content::Invalid(_)
         ));
+        // A refusal is kept, logged and shown.
+        let quoted = format!(r#"{{"v": "{}"}}"#, "x".repeat(60_000));
+        let Content::Invalid(reason) = decode(Some(quoted.as_bytes())) else {
+            panic!("it is refused");
+        };
+        assert!(reason.len() < 100 && !reason.contains("xxx"), "{reason}");
         let long = format!(r#"{{"v": 1, "why": "{}"}}"#, "x".repeat(5_000));
         let Content::Order(order) = decode(Some(long.as_bytes())) else {
             panic!("it is an order");
@@ -206,6 +230,7 @@ mod tests {
         let ack = Ack {
             revision: Position::new(9),
             member: Some("rdkafka-1".to_owned()),
+            group: Some("notifier".to_owned()),
             host: "host".to_owned(),
             at_millis: 1_763_698_843_017,
             refused: 1,

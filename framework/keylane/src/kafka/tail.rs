@@ -16,6 +16,8 @@ use crate::kafka::config::{ClientSettings, creation_error};
 /// The most records that one read takes.
 const AT_ONCE: usize = 100;
 const PARTITION: i32 = 0;
+/// How often a doubtful id of the topic is asked for at once.
+const ASKED_AT_ONCE: usize = 3;
 
 /// Its calls block.
 pub(crate) struct Tail {
@@ -25,6 +27,8 @@ pub(crate) struct Tail {
     topic: String,
     /// Everything before it was read.
     position: i64,
+    /// Where the log began. Compaction does not move that.
+    start: Option<i64>,
     /// Of brokers that answer for it.
     identity: Option<Identity>,
 }
@@ -37,13 +41,13 @@ pub(crate) struct Tailed<'a> {
     pub(crate) value: Option<&'a [u8]>,
 }
 
-/// The tail follows no longer what it began with: open another one.
+/// Why a tail is of no use.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TailError {
     /// No answer, or a refusal, with the reason.
     Unreadable(String),
-    /// The topic was re-created, or its log was cut.
-    Replaced,
+    /// Another log is there than the one that it began with, with what happened to that.
+    Replaced(&'static str),
 }
 
 impl Tail {
@@ -54,8 +58,7 @@ impl Tail {
         answers_ids: bool,
     ) -> Result<Self, TailError> {
         let unreadable = |error: KafkaError| TailError::Unreadable(error.to_string());
-        let mut config = config.clone();
-        config.set("statistics.interval.ms", "0");
+        let config = own_settings(config.clone());
         let mut client: BaseConsumer<LastError> = config
             .create_with_context(LastError::default())
             .map_err(|error| TailError::Unreadable(creation_error(error).to_string()))?;
@@ -71,6 +74,7 @@ impl Tail {
             client,
             topic: topic.to_owned(),
             position: 0,
+            start: None,
             identity: answers_ids.then(Identity::default),
         })
     }
@@ -100,7 +104,7 @@ impl Tail {
             },
         );
         if went_back {
-            return Err(TailError::Replaced);
+            return Err(TailError::Replaced(CUT));
         }
         let is_end = |error: &KafkaError| error.rdkafka_error_code() == Some(Code::PartitionEOF);
         match read.error {
@@ -132,22 +136,20 @@ impl Tail {
             .client
             .fetch_watermarks(&self.topic, PARTITION, within)
             .map_err(|error| self.unreadable(&error))?;
-        if range.1 < self.position || self.is_another(within) {
-            return Err(TailError::Replaced);
+        if range.1 < self.position {
+            return Err(TailError::Replaced(CUT));
+        }
+        if let Some(identity) = &mut self.identity {
+            let (client, topic) = (&self.client, &*self.topic);
+            let ask = || Inquiry::send(client, &[topic], within).answer(within);
+            if is_another(identity, ask)? {
+                return Err(TailError::Replaced("it was re-created"));
+            }
+        }
+        if self.start.replace(range.0).is_some_and(|it| it < range.0) {
+            return Err(TailError::Replaced(CUT));
         }
         Ok(range.1)
-    }
-
-    fn is_another(&mut self, within: Duration) -> bool {
-        let Some(identity) = &mut self.identity else {
-            return false;
-        };
-        let asked = Inquiry::send(&self.client, &[&self.topic], within);
-        let Answer::Logs(logs) = asked.answer(within) else {
-            return false;
-        };
-        let there = logs.first().map(|(_, log)| identity.see(*log));
-        there == Some(Seen::Another)
     }
 
     fn unreadable(&self, error: &KafkaError) -> TailError {
@@ -159,6 +161,45 @@ impl Tail {
         let reason = reason.filter(|_| is_vague);
         TailError::Unreadable(reason.unwrap_or_else(|| error.to_string()))
     }
+}
+
+const CUT: &str = "its log was cut";
+
+/// The client's settings that an answer depends on are not the caller's. What is not committed in a
+/// transaction counts: behind an open one, orders that are acknowledged would not be seen. A query
+/// for the end waits behind a fetch.
+fn own_settings(mut config: ClientSettings) -> ClientSettings {
+    config
+        .set("statistics.interval.ms", "0")
+        .set("isolation.level", "read_uncommitted")
+        .set("fetch.wait.max.ms", "100")
+        .set("fetch.min.bytes", "1")
+        .set("session.timeout.ms", "45000")
+        .set("max.poll.interval.ms", "300000");
+    config
+}
+
+/// Whether another log has the topic's name. A doubt is asked about at once, and while the brokers
+/// do not answer, or do not agree, the end that they gave is no answer either.
+fn is_another(identity: &mut Identity, mut ask: impl FnMut() -> Answer) -> Result<bool, TailError> {
+    let unknown = |why: &str| Err(TailError::Unreadable(why.to_owned()));
+    for _ in 0..ASKED_AT_ONCE {
+        let Answer::Logs(logs) = ask() else {
+            return unknown("the brokers do not answer with the topic's id");
+        };
+        let there = match logs.first() {
+            Some((_, there)) => *there,
+            // Brokers without topic ids.
+            None if identity.log().is_none() => return Ok(false),
+            None => return unknown("the brokers have no id of the topic"),
+        };
+        match identity.see(there) {
+            Seen::Same | Seen::Learned => return Ok(false),
+            Seen::Another => return Ok(true),
+            Seen::Doubtful => {}
+        }
+    }
+    unknown("the brokers do not agree on the topic's id")
 }
 
 /// Others pass, or show in the query for the end.
@@ -174,5 +215,62 @@ fn is_lasting(error: &KafkaError) -> bool {
                 | Code::AutoOffsetReset
         ),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keylane_core::LogId;
+
+    use super::*;
+    use crate::kafka::config::reader_config;
+
+    fn log(number: u64) -> Answer {
+        let log = LogId::of_topic(number, 0).unwrap();
+        Answer::Logs(vec![("control".to_owned(), log)])
+    }
+
+    fn asked(identity: &mut Identity, answers: Vec<Answer>) -> Result<bool, String> {
+        let mut answers = answers.into_iter();
+        let found = is_another(identity, || answers.next().unwrap());
+        assert_eq!(answers.next(), None, "no more was needed");
+        found.map_err(|error| match error {
+            TailError::Unreadable(reason) => reason,
+            TailError::Replaced(reason) => reason.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_doubtful_id_is_asked_for_again_at_once_and_no_answer_is_none() {
+        let mut identity = Identity::default();
+        assert_eq!(asked(&mut identity, vec![Answer::Logs(vec![])]), Ok(false));
+        assert_eq!(asked(&mut identity, vec![log(1)]), Ok(false));
+        for none in [Answer::Refused, Answer::Pending, Answer::Logs(vec![])] {
+            assert!(asked(&mut identity, vec![none]).is_err());
+        }
+        // A broker that lagged behind.
+        assert_eq!(asked(&mut identity, vec![log(2), log(1)]), Ok(false));
+        let disagree = vec![log(2), log(3), log(4)];
+        assert!(asked(&mut identity, disagree).is_err());
+        assert_eq!(asked(&mut identity, vec![log(1)]), Ok(false));
+        assert_eq!(asked(&mut identity, vec![log(2), log(2)]), Ok(true));
+    }
+
+    #[test]
+    fn settings_of_the_caller_do_not_decide_what_is_seen() {
+        let given = [
+            ("isolation.level", "read_committed"),
+            ("fetch.wait.max.ms", "5000"),
+            ("fetch.min.bytes", "1000000"),
+            ("max.poll.interval.ms", "30000"),
+        ];
+        let given = given.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let settings = reader_config("localhost:1", &given.into()).unwrap();
+        let settings = own_settings(settings);
+        let of = |key: &str| settings.get(key).unwrap().to_owned();
+        assert_eq!(of("isolation.level"), "read_uncommitted");
+        assert_eq!(of("fetch.wait.max.ms"), "100");
+        assert_eq!(of("fetch.min.bytes"), "1");
+        Tail::open(&settings, "control", false).expect("the client takes the settings");
     }
 }

@@ -182,8 +182,8 @@ metrics! {
     LANES = "keylane_lanes": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, LaneState::LABEL];
     /// 1 while reading the partition is paused, by back-pressure or by the user, else 0.
     PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while a pause by the user, of the subscription or the partition, is in force: no attempt
-    /// starts. Else 0.
+    /// 1 while a pause of the subscription or the partition, by the user or the control topic, is
+    /// in force: no attempt starts. Else 0.
     PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while reading the partition is paused because records that are not due yet fill its
     /// limits, else 0. Nothing behind them is read until they are due.

@@ -87,7 +87,7 @@ impl ControlFeed {
         self.known().directives.clone()
     }
 
-    /// This version is in force in every partition: whatever it forbids does not start any longer.
+    /// This version is in force in every partition: nothing that it forbids starts.
     pub(crate) fn set_in_force(&self, version: u64) {
         self.in_force.store(version, Ordering::Release);
     }

@@ -319,7 +319,8 @@ pub struct PartitionStatus {
     /// it too.
     pub paused_by: Option<PausedBy>,
     /// Whether a pause by the user, of the partition or of the subscription, or one by the control
-    /// topic is in force. Then no attempt starts, and [`running`](Snapshot::running) counts those that may still finish.
+    /// topic is in force. Then no attempt starts, and [`running`](Snapshot::running) counts those
+    /// that may still finish.
     pub paused_by_user: bool,
     /// The pause of it by the control topic; `None` without one. Of several, the widest.
     pub paused_by_control: Option<ControlPause>,

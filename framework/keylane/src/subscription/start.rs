@@ -198,7 +198,7 @@ fn follow(
         format!("{client}-{:016x}", fastrand::u64(..))
     });
     let tokio = tokio::runtime::Handle::current();
-    let acknowledging = Acknowledging::new(producer, tokio, &topic, &name);
+    let acknowledging = Acknowledging::new(producer, tokio, &config.group, &topic, &name);
     let unreadable = |problem: String| TopicError::ControlTopic {
         name: topic.clone(),
         problem: format!(

@@ -55,6 +55,14 @@ async fn start(
         .await
 }
 
+/// Without a look at the topic.
+async fn write_blindly(broker: &EmbeddedBroker, key: ControlKey) {
+    let control = producer(broker.bootstrap_servers(), CONTROL).await;
+    let order = NewTask::new(r#"{"v": 1, "by": "ann"}"#).key(key.to_string());
+    assert!(control.enqueue(order).await.is_ok());
+    control.close(PATIENCE).await.unwrap();
+}
+
 async fn write(broker: &EmbeddedBroker, key: ControlKey, order: Option<Order>) {
     let servers = broker.bootstrap_servers().into();
     let write = move || {
@@ -100,7 +108,7 @@ async fn a_member_does_not_start_without_its_control_topic_and_says_how_to_creat
     let text = error.to_string();
     for part in [
         "control topic `group-keylane-control`",
-        "keylane control create",
+        "keylane control create group`",
         "--config cleanup.policy=compact",
     ] {
         assert!(text.contains(part), "{text}");
@@ -254,6 +262,8 @@ async fn while_the_topic_cannot_be_read_no_new_partition_starts() {
     enqueue(&broker, 20, 2).await;
     eventually("the one that stayed goes on", || of(&attempts, own) == 20).await;
     assert_eq!(of(&attempts, 1 - own), 10);
+    // Acknowledged before anything of the new one starts.
+    write_blindly(&broker, partition(1 - own)).await;
     let troubles = first.status().troubles;
     assert!(
         troubles
@@ -264,10 +274,17 @@ async fn while_the_topic_cannot_be_read_no_new_partition_starts() {
     broker
         .cluster()
         .clear_request_errors(RDKafkaApiKey::ListOffsets);
-    eventually("it starts when the topic was read", || {
-        is_readable() && of(&attempts, 1 - own) == 20
+    eventually("it is paused by what was written meanwhile", || {
+        let partitions = first.status().partitions;
+        is_readable()
+            && partitions.iter().any(|it| {
+                it.partition != own && it.paused_by_control.is_some() && it.paused_by_user
+            })
     })
     .await;
+    assert_eq!(of(&attempts, 1 - own), 10, "it never started");
+    write(&broker, partition(1 - own), None).await;
+    eventually("it is resumed", || of(&attempts, 1 - own) == 20).await;
     first.shutdown().await.unwrap();
 }
 
@@ -281,24 +298,94 @@ async fn each_member_acknowledges_what_it_runs_and_takes_that_back_when_it_leave
     let applied = || {
         let found = commander.read().unwrap();
         let tally = found.acks.tally(found.directives.revision(), None);
-        assert_eq!(
-            tally.applied.len() + tally.behind.len(),
-            found.acks.iter().count()
-        );
-        tally.applied.len()
+        assert!(found.acks.iter().all(|(_, ack)| {
+            ack.group.as_deref() == Some("group") && ack.revision <= found.directives.revision()
+        }));
+        (tally.applied.len(), tally.behind.len())
     };
     let first = start(&broker, &attempts).await.unwrap();
     let second = start(&broker, &attempts).await.unwrap();
-    eventually("both run what there is", || applied() == 2).await;
+    eventually("both run what there is", || applied() == (2, 0)).await;
     write(&broker, partition(1), order("it is ill")).await;
     eventually("both run the pause", || {
-        applied() == 2 && commander.read().unwrap().directives.revision().get() > 0
+        applied() == (2, 0) && commander.read().unwrap().directives.revision().get() > 0
     })
     .await;
     second.shutdown().await.unwrap();
-    eventually("one is left", || applied() == 1).await;
+    eventually("one is left", || applied() == (1, 0)).await;
     first.shutdown().await.unwrap();
-    assert_eq!(applied(), 0);
+    eventually("none is left", || applied() == (0, 0)).await;
+}
+
+/// As after a roll back: what held before is compacted away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_that_cannot_be_read_pauses_who_starts_and_is_no_applied_order() {
+    let broker = broker(1);
+    let attempts = Attempts::default();
+    let control = producer(broker.bootstrap_servers(), CONTROL).await;
+    let newer = NewTask::new(r#"{"v": 2}"#).key("pause/tasks/0");
+    assert!(control.enqueue(newer).await.is_ok());
+    enqueue(&broker, 5, 1).await;
+    let member = start(&broker, &attempts).await.unwrap();
+    eventually("it is paused", || {
+        let partitions = member.status().partitions;
+        partitions
+            .iter()
+            .any(|it| it.paused_by_control.is_some() && it.lag_records == Some(5))
+    })
+    .await;
+    let servers = broker.bootstrap_servers().into();
+    let kafka = KafkaSettings::new();
+    let commander = Commander::connect(&servers, &kafka, "group", None, PATIENCE).unwrap();
+    let counts = || {
+        let found = commander.read().unwrap();
+        let tally = found.acks.tally(found.directives.revision(), None);
+        (tally.applied.len(), tally.refusing.len())
+    };
+    eventually("the member says that it refuses it", || counts() == (0, 1)).await;
+    assert_eq!(of(&attempts, 0), 0);
+    write(&broker, partition(0), None).await;
+    eventually("it was taken back", || of(&attempts, 0) == 5).await;
+    eventually("nothing is refused", || counts() == (1, 0)).await;
+    member.shutdown().await.unwrap();
+    control.close(PATIENCE).await.unwrap();
+}
+
+/// A client that answers when it has 10 MB is no reason to see no order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_behind_fetch_settings_that_wait_is_seen_and_another_name_is_in_the_fix() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 1).unwrap();
+    let subscribe = || {
+        Subscription::builder("group", "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .kafka("fetch.wait.max.ms", "5000")
+            .kafka("fetch.min.bytes", "10000000")
+            .control_topic(ControlTopic::named("steering"))
+            .start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) })
+    };
+    let text = subscribe().await.unwrap_err().to_string();
+    let fix = "`keylane control create group --control-topic steering`";
+    assert!(text.contains(fix), "{text}");
+    broker.create_topic("steering", 1).unwrap();
+    let member = subscribe().await.unwrap();
+    // Of another group: told, as each order would hold for both.
+    let control = producer(broker.bootstrap_servers(), "steering").await;
+    let ack = r#"{"v": 1, "revision": 0, "group": "others", "at": "2026-11-30T14:00:00Z"}"#;
+    assert!(
+        control
+            .enqueue(NewTask::new(ack).key("ack/x"))
+            .await
+            .is_ok()
+    );
+    eventually("the other group is reported", || {
+        let troubles = member.status().troubles;
+        troubles.iter().any(|it| it.message.contains("`others`"))
+    })
+    .await;
+    member.shutdown().await.unwrap();
+    control.close(PATIENCE).await.unwrap();
 }
 
 /// The numbers whose attempts began, in their order.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::ControlTopic;
 use crate::kafka::permissions::Operation;
 
 /// What a topic is to a subscription.
@@ -112,9 +113,10 @@ pub(crate) enum TopicError {
         cause: String,
     },
 
-    #[error("{} on `{bootstrap_servers}`: {}; create or correct the name", missing(.topics), list(.topics))]
+    #[error("{} on `{bootstrap_servers}`: {}; create or correct the name", missing(.topics), list(.group, .topics))]
     Missing {
         bootstrap_servers: String,
+        group: String,
         topics: Vec<NamedTopic>,
     },
 
@@ -149,18 +151,22 @@ fn missing(topics: &[NamedTopic]) -> String {
     }
 }
 
-fn list(topics: &[NamedTopic]) -> String {
+fn list(group: &str, topics: &[NamedTopic]) -> String {
     let described = |topic: &NamedTopic| match topic.role {
-        TopicRole::Control => format!("{topic} ({})", how_to_create_control(&topic.name)),
+        TopicRole::Control => format!("{topic} ({})", how_to_create_control(group, &topic.name)),
         _ => topic.to_string(),
     };
     topics.iter().map(described).collect::<Vec<_>>().join(", ")
 }
 
 /// What an operator has to do.
-pub(crate) fn how_to_create_control(name: &str) -> String {
+pub(crate) fn how_to_create_control(group: &str, name: &str) -> String {
+    let named = match name == ControlTopic::name_for(group) {
+        true => String::new(),
+        false => format!(" --control-topic {name}"),
+    };
     format!(
-        "create it by `keylane control create GROUP`, or by `kafka-topics.sh --create --topic {name} --partitions 1 \
-         --config cleanup.policy=compact`"
+        "create it by `keylane control create {group}{named}`, or by `kafka-topics.sh --bootstrap-server BROKER \
+         --create --topic {name} --partitions 1 --config cleanup.policy=compact`"
     )
 }

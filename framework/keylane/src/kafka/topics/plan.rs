@@ -75,7 +75,7 @@ pub(crate) fn check(
     let topics = plan.named()?;
     let cluster = Cluster::new(client_config)?;
     let deadline = Instant::now() + timeout;
-    let partitions = find(&cluster, &topics, timeout)?;
+    let partitions = find(&cluster, &topics, plan.group, timeout)?;
     check_permissions(&cluster, &topics, &partitions, plan.group, deadline)?;
     let too_small = plan.too_small(&partitions);
     let mut warnings: Vec<_> = too_small.iter().map(ToString::to_string).collect();
@@ -171,6 +171,7 @@ impl TopicPlan<'_> {
 fn find(
     cluster: &Cluster,
     topics: &[NamedTopic],
+    group: &str,
     timeout: Duration,
 ) -> Result<BTreeMap<String, i32>, TopicError> {
     let started = Instant::now();
@@ -192,6 +193,7 @@ fn find(
     } else {
         Err(TopicError::Missing {
             bootstrap_servers: cluster.bootstrap_servers().to_owned(),
+            group: group.to_owned(),
             topics: missing,
         })
     }
@@ -471,7 +473,7 @@ mod broker_tests {
         assert_eq!(missing, topics);
         broker.create_topic("late", 3).unwrap();
         assert_eq!(
-            find(&cluster, &missing, Duration::from_secs(10)).unwrap(),
+            find(&cluster, &missing, "g", Duration::from_secs(10)).unwrap(),
             [("late".to_owned(), 3)].into()
         );
     }

@@ -63,7 +63,7 @@ impl Assignment {
     /// Opens an owner for a partition that was just assigned.
     pub(crate) fn open_assigned(&mut self, new: NewPartition) {
         let steering = self.steering.as_ref();
-        let steered = steering.map_or_else(Steered::default, |it| Steered::from(it.ask()));
+        let steered = steering.map_or_else(Steered::default, |it| Steered::waiting_for(it.ask()));
         self.open(new, self.paused, steered);
     }
 

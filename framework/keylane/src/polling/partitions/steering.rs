@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::LogId;
 use keylane_core::control::Directives;
 
 use super::assigned::Assigned;
@@ -17,9 +18,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(crate) struct Steering {
     feed: Arc<ControlFeed>,
     directives: Arc<Directives>,
-    /// That of `directives`, and the questions that were answered then.
-    seen: (u64, u64),
+    /// That of `directives`.
+    version: u64,
+    /// The questions that were answered at the last look.
+    answered: u64,
     looked_at: Option<Instant>,
+    /// Between these moments of the clock, what holds does not change with time.
+    steady: Option<(i64, i64)>,
     in_force: bool,
 }
 
@@ -28,27 +33,32 @@ pub(crate) struct Steering {
 pub(crate) struct Steered {
     /// The question that has to be answered before the partition starts.
     question: Option<u64>,
+    /// A record of it is to be skipped if its log is one with this id, and that is not known.
+    lacks_log: bool,
+    /// What is directed was computed for this log.
+    directed_for: Option<LogId>,
     /// The pause that is in force.
     pub(crate) pause: Option<Arc<ControlPause>>,
 }
 
 impl Steered {
     /// A partition that was assigned just now, and waits for the answer to this question.
-    pub(crate) fn from(question: u64) -> Self {
+    pub(crate) fn waiting_for(question: u64) -> Self {
         Self {
             question: Some(question),
-            pause: None,
+            ..Self::default()
         }
     }
 
     /// Whether nothing may start.
     pub(crate) fn is_held(&self) -> bool {
-        self.question.is_some() || self.pause.is_some()
+        self.waits() || self.pause.is_some()
     }
 
-    /// Whether the topic has not been read to its end since the assignment.
+    /// Whether it is not known what may start: the topic has not been read to its end since the
+    /// assignment, or the partition's log is not known.
     pub(crate) fn waits(&self) -> bool {
-        self.question.is_some()
+        self.question.is_some() || self.lacks_log
     }
 }
 
@@ -57,8 +67,10 @@ impl Steering {
         Self {
             directives: feed.directives(),
             feed,
-            seen: (0, 0),
+            version: 0,
+            answered: 0,
             looked_at: None,
+            steady: None,
             in_force: false,
         }
     }
@@ -76,28 +88,27 @@ impl Steering {
         let is_due = self
             .looked_at
             .is_none_or(|looked| looked.elapsed() >= LOOK_EVERY);
-        if self.seen == (version, answered) && !is_due {
+        if (self.version, self.answered) == (version, answered) && !is_due {
             return;
         }
-        if self.seen.0 != version {
-            self.directives = self.feed.directives();
-            self.in_force = false;
-        }
-        self.seen = (version, answered);
-        self.looked_at = Some(Instant::now());
         let now = clock::unix_millis();
+        let mut is_news = self.steady.is_none_or(|(from, to)| now < from || now >= to);
+        if self.version != version {
+            self.directives = self.feed.directives();
+            (self.in_force, is_news) = (false, true);
+        }
+        if is_news {
+            let next = self.directives.next_deadline(now);
+            self.steady = Some((now, next.unwrap_or(i64::MAX)));
+        }
+        (self.version, self.answered) = (version, answered);
+        self.looked_at = Some(Instant::now());
         for partition in partitions.iter_mut() {
-            let waits = partition.steered.question.filter(|it| *it > answered);
-            let pause = self
-                .directives
-                .pause_of(&partition.topic, partition.partition, now)
-                .map(|(scope, order)| ControlPause::of(scope, order));
-            let is_same = partition.steered.pause.as_deref() == pause.as_ref();
-            self.direct(partition, now);
-            partition.steered.question = waits;
-            if !is_same {
-                partition.steered.pause = pause.map(Arc::new);
+            if is_news || partition.log.id() != partition.steered.directed_for {
+                self.direct(partition, now);
             }
+            let steered = &mut partition.steered;
+            steered.question = steered.question.filter(|it| *it > answered);
         }
     }
 
@@ -108,9 +119,17 @@ impl Steering {
 
     fn direct(&self, partition: &mut Assigned, now_millis: i64) {
         let log = partition.log.id();
-        let (topic, number) = (&partition.topic, partition.partition);
+        let (topic, number) = (&*partition.topic, partition.partition);
         let directives = self.directives.of(topic, number, log, now_millis);
+        let lacks_log = log.is_none() && self.directives.needs_log(topic, number, now_millis);
+        let pause = self.directives.pause_of(topic, number, now_millis);
+        let pause = pause.map(|(scope, order)| ControlPause::of(scope, order));
         partition.direct(directives);
+        let steered = &mut partition.steered;
+        (steered.lacks_log, steered.directed_for) = (lacks_log, log);
+        if steered.pause.as_deref() != pause.as_ref() {
+            steered.pause = pause.map(Arc::new);
+        }
     }
 
     /// After the orders were given: whether every owner has them.
@@ -120,7 +139,7 @@ impl Steering {
         }
         if partitions.iter().all(Assigned::obeys_control) {
             self.in_force = true;
-            self.feed.set_in_force(self.seen.0);
+            self.feed.set_in_force(self.version);
         }
     }
 }

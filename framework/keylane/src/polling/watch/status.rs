@@ -78,8 +78,9 @@ fn status(
     watchdog: &Watchdog,
 ) -> PartitionStatus {
     // The pause first: what it left running shows in the figures then.
-    // One that waits for the control topic is not paused by a user.
-    let paused_by_user = assigned.is_at_rest() && !assigned.steered.waits();
+    // One that waits for the control topic alone is not paused by a user.
+    let is_paused = assigned.held_by_user || assigned.steered.pause.is_some();
+    let paused_by_user = assigned.is_at_rest() && is_paused;
     let pending = assigned.pending_records();
     let figures = assigned.progress.figures();
     let mut snapshot = figures.snapshot;
