@@ -44,7 +44,7 @@ pub(crate) struct WhatArguments {
     /// A partition of it.
     #[arg(short, long, requires = "topic", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partition: Option<i32>,
-    /// A key of it, as text.
+    /// A key of it, as text. In the retry topic it is another one: name that topic.
     #[arg(short, long, requires = "topic", conflicts_with_all = ["partition", "key_hash"])]
     pub(crate) key: Option<String>,
     /// The hash of a key of it, as hot keys and the status show it.
@@ -63,6 +63,18 @@ pub(crate) struct NoteArguments {
     pub(crate) by: Option<String>,
 }
 
+/// How it is written.
+#[derive(Debug, Args)]
+pub(crate) struct HowArguments {
+    /// Only shows what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Does not wait until the members have applied it, which it does up to --timeout. The exit code
+    /// is 3 where some have not.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) no_wait: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PauseArguments {
     #[command(flatten)]
@@ -75,6 +87,11 @@ pub(crate) struct PauseArguments {
     /// judges it by its own clock.
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
+    /// Takes the place of a pause that another operator has ordered.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +100,8 @@ pub(crate) struct ResumeArguments {
     pub(crate) group: ControlGroup,
     #[command(flatten)]
     pub(crate) what: WhatArguments,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +119,8 @@ pub(crate) struct SkipArguments {
     /// Who orders it; without it, the variable USER.
     #[arg(long, value_name = "WHO")]
     pub(crate) by: Option<String>,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
 }
 
 /// One record.

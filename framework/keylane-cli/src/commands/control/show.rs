@@ -30,6 +30,7 @@ pub(super) fn run(commander: &Commander) -> Result<Report, Failure> {
             Cell::Nothing,
         ]);
     }
+    let left_out = found.directives.left_out();
     let revision = found.directives.revision();
     let tally = found.acks.tally(revision, found.live.as_ref());
     for (name, ack) in found.acks.iter() {
@@ -37,6 +38,8 @@ pub(super) fn run(commander: &Commander) -> Result<Report, Failure> {
             "gone"
         } else if tally.applied.contains(name) {
             "applied"
+        } else if tally.refusing.contains(name) {
+            "refuses records"
         } else {
             "behind"
         };
@@ -50,8 +53,14 @@ pub(super) fn run(commander: &Commander) -> Result<Report, Failure> {
             Cell::Nothing,
         ]);
     }
+    let mut notes = vec![format!("revision {revision}: {}", applied(&found))];
+    if left_out > 0 {
+        notes.push(format!(
+            "{left_out} records are left out: there are too many"
+        ));
+    }
     Ok(Report {
-        notes: vec![format!("revision {revision}: {}", applied(&found))],
+        notes,
         ..table.into()
     })
 }
@@ -62,14 +71,26 @@ pub(super) fn applied(found: &InForce) -> String {
         .acks
         .tally(found.directives.revision(), found.live.as_ref());
     let (applied, behind) = (tally.applied.len(), tally.behind.len());
+    let refusing = match tally.refusing.len() {
+        0 => String::new(),
+        1 => ", 1 refuses records".to_owned(),
+        some => format!(", {some} refuse records"),
+    };
     match &found.live {
-        Some(live) => format!("{applied} of {} applied", live.len()),
+        Some(live) => format!("{applied} of {} applied{refusing}", live.len()),
         // The protocol `consumer`, or a group without members.
         None => format!(
-            "{applied} of {} applied, of members that have acknowledged; which of them are live is unknown",
-            applied + behind
+            "{applied} of {} applied{refusing}, of members that have acknowledged; which of them are live is unknown",
+            applied + behind + tally.refusing.len()
         ),
     }
+}
+
+/// Whether every member that is known runs what the topic says.
+pub(super) fn is_applied(found: &InForce) -> bool {
+    let revision = found.directives.revision();
+    let tally = found.acks.tally(revision, found.live.as_ref());
+    tally.behind.is_empty() && tally.refusing.is_empty() && tally.silent == 0
 }
 
 fn order_row(commander: &Commander, key: &ControlKey, order: &Order, now: i64) -> Vec<Cell> {

@@ -1,20 +1,24 @@
 //! `keylane pause`, `resume` and `skip`.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use keylane::control::Commander;
+use keylane::control::{Commander, InForce};
 use keylane::record::KeyHash;
-use keylane_core::commit_map;
 use keylane_core::control::{ControlKey, Order, PauseScope};
+use keylane_core::{Position, commit_map};
 
 use super::super::Report;
-use super::arguments::{PauseArguments, Place, ResumeArguments, SkipArguments, WhatArguments};
+use super::arguments::{
+    HowArguments, PauseArguments, Place, ResumeArguments, SkipArguments, WhatArguments,
+};
 use super::{commander, show};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::{Cell, Table};
 
 const COLUMNS: &[&str] = &["topic", "key", "order", "revision"];
+/// How often the members' acknowledgements are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(crate) fn pause(
     connection: &Connection,
@@ -28,7 +32,26 @@ pub(crate) fn pause(
         ..order(connection, Some(&note.why), note.by.as_deref(), now)?
     };
     let commander = commander(connection, &arguments.group)?;
-    write(&commander, &key(&arguments.what), Some(&order))
+    let key = key(&arguments.what);
+    let found = commander.read()?;
+    let mut notes = check_place(&commander, &arguments.what)?;
+    let other = order_of(&found, &key).filter(|it| it.is_in_force(millis(now)));
+    if let Some(other) = other {
+        let said = described(other);
+        if other.by != order.by && !arguments.replace {
+            return Err(Failure::Refused(format!(
+                "`{key}` is in force, {said}; --replace takes its place, and it is gone then"
+            )));
+        }
+        notes.push(format!("it takes the place of the one {said}"));
+    }
+    let write = Write {
+        commander: &commander,
+        how: &arguments.how,
+        patience: connection.patience(),
+        notes,
+    };
+    write.carry_out(&key, Some(&order))
 }
 
 pub(crate) fn resume(
@@ -36,7 +59,13 @@ pub(crate) fn resume(
     arguments: &ResumeArguments,
 ) -> Result<Report, Failure> {
     let commander = commander(connection, &arguments.group)?;
-    take_back(&commander, &key(&arguments.what))
+    let write = Write {
+        commander: &commander,
+        how: &arguments.how,
+        patience: connection.patience(),
+        notes: Vec::new(),
+    };
+    write.take_back(&key(&arguments.what))
 }
 
 pub(crate) fn skip(connection: &Connection, arguments: &SkipArguments) -> Result<Report, Failure> {
@@ -47,8 +76,14 @@ pub(crate) fn skip(connection: &Connection, arguments: &SkipArguments) -> Result
         partition: partition.partition,
         offset: *offset,
     };
+    let mut write = Write {
+        commander: &commander,
+        how: &arguments.how,
+        patience: connection.patience(),
+        notes: Vec::new(),
+    };
     if arguments.cancel {
-        return take_back(&commander, &key);
+        return write.take_back(&key);
     }
     let now = SystemTime::now();
     let mut order = order(
@@ -57,15 +92,31 @@ pub(crate) fn skip(connection: &Connection, arguments: &SkipArguments) -> Result
         arguments.by.as_deref(),
         now,
     )?;
-    let notes = look_at(&commander, &arguments.record, &mut order)?;
-    let report = write(&commander, &key, Some(&order))?;
-    Ok(Report {
-        notes: [notes, report.notes].concat(),
-        ..report
-    })
+    write.notes = look_at(&commander, &arguments.record, &mut order)?;
+    write.carry_out(&key, Some(&order))
 }
 
-/// Refuses a skip that would do nothing, and names the log that it is about.
+/// Refuses what does not exist; notes where the group has committed nothing.
+fn check_place(commander: &Commander, what: &WhatArguments) -> Result<Vec<String>, Failure> {
+    let Some(topic) = &what.topic else {
+        return Ok(Vec::new());
+    };
+    let found = commander.operator().topic(topic)?;
+    let partitions: Vec<i32> = found.partitions.iter().map(|(id, _)| *id).collect();
+    if let Some(partition) = what.partition.filter(|it| !partitions.contains(it)) {
+        return Err(Failure::Refused(format!(
+            "{topic} has {} partitions, and no partition {partition}",
+            partitions.len()
+        )));
+    }
+    let places: Vec<_> = partitions.iter().map(|it| (topic.clone(), *it)).collect();
+    let committed = commander.operator().committed(&places)?;
+    let reads = committed.iter().any(|it| it.committed.is_some());
+    let unread = (!reads).then(|| format!("the group has committed nothing of topic {topic}"));
+    Ok(unread.into_iter().collect())
+}
+
+/// Refuses a skip that would do nothing, and names the record that it is about.
 fn look_at(
     commander: &Commander,
     record: &Place,
@@ -81,75 +132,151 @@ fn look_at(
         )));
     }
     order.log = operator.log_ids(&[topic.as_str()]).remove(topic);
-    let committed = operator.committed(&[(topic.clone(), partition)])?;
-    let committed = committed.into_iter().find_map(|it| it.committed);
-    if let Some(committed) = committed {
-        let content =
-            commit_map::decode(committed.position, &committed.metadata).unwrap_or_default();
-        let is_of_it = content.log.is_none() || order.log.is_none() || content.log == order.log;
-        let is_settled = !committed.position.covers(offset) || content.settled.contains(offset);
-        if is_of_it && is_settled {
-            return Err(Failure::Refused(format!(
-                "{topic}/{partition}@{offset} is settled already"
-            )));
-        }
-    }
-    let unnamed = order.log.is_none().then(|| {
-        format!("the brokers have no id of topic {topic}: the skip would hold for another topic of this name too")
-    });
-    Ok(unnamed.into_iter().collect())
-}
-
-fn take_back(commander: &Commander, key: &ControlKey) -> Result<Report, Failure> {
-    let found = commander.read()?;
-    let mut known: Vec<_> = found.directives.orders().map(|(key, _)| key).collect();
-    known.extend(found.directives.refused().map(|(key, _)| key.clone()));
-    if !known.contains(key) {
-        let others: Vec<_> = known.iter().take(10).map(ToString::to_string).collect();
-        let others = match others.as_slice() {
-            [] => "nothing".to_owned(),
-            some => some.join(", "),
-        };
+    if order.log.is_none() && operator.has_controller() {
         return Err(Failure::Refused(format!(
-            "nothing is ordered for `{key}` in {}, which has {others}",
-            commander.topic()
+            "the brokers do not answer with the id of topic {topic}: the skip would hold for another topic of this \
+             name too; try again"
         )));
     }
-    write(commander, key, None)
+    let mut notes = Vec::new();
+    let committed = operator.committed(&[(topic.clone(), partition)])?;
+    match committed.into_iter().find_map(|it| it.committed) {
+        Some(committed) => {
+            let content =
+                commit_map::decode(committed.position, &committed.metadata).unwrap_or_default();
+            let is_of_it = content.log.is_none() || order.log.is_none() || content.log == order.log;
+            let is_settled = !committed.position.covers(offset) || content.settled.contains(offset);
+            if is_of_it && is_settled {
+                return Err(Failure::Refused(format!(
+                    "{topic}/{partition}@{offset} is settled already"
+                )));
+            }
+        }
+        None => notes.push(format!(
+            "the group has committed nothing of {topic}/{partition}"
+        )),
+    }
+    let from = [(partition, Position::new(offset.get()))];
+    let read = operator.first_records(topic, &from, |_, _| true)?;
+    let head = read.get(&partition).and_then(Option::as_ref);
+    let Some(head) = head.filter(|head| head.offset == offset) else {
+        return Err(Failure::Refused(format!(
+            "{topic}/{partition}@{offset} cannot be read: it was compacted away, is no record of an application, or \
+             the brokers did not answer in time"
+        )));
+    };
+    order.leader_epoch = head.leader_epoch;
+    if order.log.is_none() {
+        notes.push(format!(
+            "the brokers have no id of topic {topic}: the skip would hold for another topic of this name too"
+        ));
+    }
+    Ok(notes)
 }
 
-fn write(
-    commander: &Commander,
-    key: &ControlKey,
-    order: Option<&Order>,
-) -> Result<Report, Failure> {
-    let written = commander.write(key, order)?;
-    let row = vec![
-        Cell::text(commander.topic()),
-        Cell::text(key.to_string()),
-        Cell::said(
-            if order.is_some() {
+fn order_of<'a>(found: &'a InForce, key: &ControlKey) -> Option<&'a Order> {
+    let mut orders = found.directives.orders();
+    orders.find_map(|(other, order)| (other == *key).then_some(order))
+}
+
+fn described(order: &Order) -> String {
+    let until = order.until_millis.and_then(|it| u64::try_from(it).ok());
+    let until = until.map_or_else(String::new, |it| {
+        let until = SystemTime::UNIX_EPOCH + Duration::from_millis(it);
+        format!(" until {}", humantime::format_rfc3339_seconds(until))
+    });
+    format!("by {}{until}: {}", order.by, order.why)
+}
+
+/// An order on its way.
+struct Write<'a> {
+    commander: &'a Commander,
+    how: &'a HowArguments,
+    patience: Duration,
+    notes: Vec<String>,
+}
+
+impl Write<'_> {
+    fn take_back(mut self, key: &ControlKey) -> Result<Report, Failure> {
+        let found = self.commander.read()?;
+        let directives = &found.directives;
+        let mut known: Vec<_> = directives.orders().map(|(key, _)| key).collect();
+        known.extend(directives.refused().map(|(key, _)| key.clone()));
+        // What was left out for want of room is in neither.
+        if !known.contains(key) && directives.left_out() == 0 {
+            let others: Vec<_> = known.iter().take(10).map(ToString::to_string).collect();
+            let others = match others.as_slice() {
+                [] => "nothing".to_owned(),
+                some => some.join(", "),
+            };
+            return Err(Failure::Refused(format!(
+                "nothing is ordered for `{key}` in {}, which has {others}",
+                self.commander.topic()
+            )));
+        }
+        if let Some(order) = order_of(&found, key) {
+            self.notes.push(format!("it was {}", described(order)));
+        }
+        self.carry_out(key, None)
+    }
+
+    fn carry_out(mut self, key: &ControlKey, order: Option<&Order>) -> Result<Report, Failure> {
+        let (said, revision) = if self.how.dry_run {
+            ("would be written", Cell::Nothing)
+        } else {
+            let written = self.commander.write(key, order)?;
+            let said = if order.is_some() {
                 "written"
             } else {
                 "taken back"
-            },
-            order.is_some(),
-        ),
-        Cell::Number(written.next().get()),
-    ];
-    // The members' answers come a moment later.
-    let members = match commander.read() {
-        Ok(found) if found.acks.iter().next().is_none() => {
-            "no member has ever acknowledged anything in it: set control_topic in their settings"
-                .to_owned()
+            };
+            (said, Cell::Number(written.next().get()))
+        };
+        let row = vec![
+            Cell::text(self.commander.topic()),
+            Cell::text(key.to_string()),
+            Cell::said(said, order.is_some() && !self.how.dry_run),
+            revision,
+        ];
+        let missing = match self.how.dry_run {
+            true => None,
+            false => self.look_for_members(),
+        };
+        Ok(Report {
+            notes: self.notes,
+            missing: missing.into_iter().collect(),
+            ..Table::of_one(COLUMNS, row).into()
+        })
+    }
+
+    /// Waits until the members have applied it; otherwise what is missing.
+    fn look_for_members(&mut self) -> Option<String> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let found = match self.commander.read() {
+                Ok(found) => found,
+                Err(error) => {
+                    return Some(format!("which members have applied it is unknown: {error}"));
+                }
+            };
+            let is_over = self.how.no_wait || Instant::now() >= deadline;
+            let is_applied = show::is_applied(&found);
+            if !is_applied && !is_over {
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
+            let mut said = format!("now {}; see keylane control show", show::applied(&found));
+            if found.acks.iter().next().is_none() {
+                said = "no member has ever acknowledged anything in it: set control_topic in their settings"
+                    .to_owned();
+            }
+            if is_applied || self.how.no_wait {
+                self.notes.push(said);
+                return None;
+            }
+            return Some(said);
         }
-        Ok(found) => format!("now {}; see keylane control show", show::applied(&found)),
-        Err(error) => format!("which members have applied it is unknown: {error}"),
-    };
-    Ok(Report {
-        notes: vec![members],
-        ..Table::of_one(COLUMNS, row).into()
-    })
+    }
 }
 
 fn key(what: &WhatArguments) -> ControlKey {
@@ -159,18 +286,12 @@ fn key(what: &WhatArguments) -> ControlKey {
     let of_key = what.key.as_ref().map(|key| KeyHash::of(key.as_bytes()));
     match (what.key_hash.or(of_key), what.partition) {
         (Some(hash), _) => {
-            let key_hash = number(hash);
+            let key_hash = hash.get();
             ControlKey::PauseKey { topic, key_hash }
         }
         (None, Some(partition)) => ControlKey::Pause(PauseScope::Partition(topic, partition)),
         (None, None) => ControlKey::Pause(PauseScope::Topic(topic)),
     }
-}
-
-/// As the topic's keys have it.
-fn number(hash: KeyHash) -> u64 {
-    // It is what it shows.
-    u64::from_str_radix(&hash.to_string(), 16).unwrap_or_default()
 }
 
 fn order(
@@ -216,8 +337,6 @@ fn millis(time: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn what(topic: Option<&str>, partition: Option<i32>, key: Option<&str>) -> String {
