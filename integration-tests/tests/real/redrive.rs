@@ -11,7 +11,7 @@ use std::{
 
 use keylane::dead_letter::Filter;
 use keylane::redrive::ops::{OpsTopic, TaskState};
-use keylane::redrive::{RedriveTask, RedriveTaskError};
+use keylane::redrive::{Ended, RedriveTask, RedriveTaskError};
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes, StoredRecord},
     kafka_or_skip,
@@ -82,6 +82,21 @@ impl Scene {
             .bootstrap_servers(self.kafka.bootstrap_servers())
             .group(&self.group)
             .by("the test")
+    }
+
+    /// A task that is stopped after its first transaction.
+    async fn stopped(&self, id: &str, rate: u32) -> Ended {
+        let stop = Arc::new(tokio::sync::Notify::new());
+        let of_progress = stop.clone();
+        let task = self.task().id(id).rate(rate).on_progress(move |it| {
+            if it.done > 0 {
+                of_progress.notify_one();
+            }
+        });
+        task.stop(async move { stop.notified().await })
+            .run()
+            .await
+            .unwrap()
     }
 
     fn ops(&self) -> OpsTopic {
@@ -297,19 +312,7 @@ async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
     scene.write(300, 1, |_| "exhausted").await;
     let ends = kafka.end_offsets(&scene.dead).await.unwrap();
     let (partition, _) = (0..).zip(&ends).find(|(_, end)| **end == 300).unwrap();
-    let stop = Arc::new(tokio::sync::Notify::new());
-    let of_progress = stop.clone();
-    let task = scene.task().id("first").rate(50).window(10);
-    let task = task.on_progress(move |it| {
-        if it.done > 0 {
-            of_progress.notify_one();
-        }
-    });
-    let stopped = task
-        .stop(async move { stop.notified().await })
-        .run()
-        .await
-        .unwrap();
+    let stopped = scene.stopped("first", 50).await;
     let done = stopped.progress.done;
     assert!(
         stopped.state == TaskState::Running && done < 100,
@@ -339,4 +342,41 @@ async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
     };
     let settings = tokio::task::spawn_blocking(settings).await.unwrap();
     assert_eq!(settings["cleanup.policy"], "compact");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_of_a_topic_that_was_re_created_are_none_that_were_redriven_before() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka).await;
+    scene.write(20, 1, |_| "exhausted").await;
+    let ops = scene.ops();
+    let ended = scene.task().max(10).run().await.unwrap();
+    assert_eq!(ended.progress.copied(), 10);
+    let resolve = ops.resolve(
+        &scene.dead,
+        (0..PARTITIONS).map(|it| (it, 15..=19)),
+        "ada",
+        "",
+    );
+    resolve.await.unwrap();
+    let unfinished = scene.stopped("unfinished", 1).await;
+    assert_eq!(unfinished.state, TaskState::Running);
+    let handled = scene.task().plan().await.unwrap().handled;
+    assert_eq!(handled, 15 + unfinished.progress.done);
+
+    kafka.delete_topic(&scene.dead).await.unwrap();
+    kafka
+        .create_topic(&scene.dead, PARTITIONS, 1, &[])
+        .await
+        .unwrap();
+    scene.write(20, 1, |_| "exhausted").await;
+    let planned = scene.task().plan().await.unwrap();
+    assert_eq!((planned.turns, planned.handled), (20, 0));
+    let error = scene.task().resume("unfinished").await.unwrap_err();
+    assert!(
+        matches!(error, RedriveTaskError::OtherLog { .. }),
+        "{error}"
+    );
+    let ended = scene.task().take_over().run().await.unwrap();
+    assert_eq!(ended.progress.copied(), 20);
 }
