@@ -64,6 +64,7 @@ async fn keylane(kafka: &Kafka, arguments: &[&str]) -> String {
             output: &mut output,
             messages: &mut messages,
             ask: None,
+            progress: keylane_cli::Progress::Hidden,
         };
         let code = keylane_cli::run(all, surroundings);
         let messages = String::from_utf8(messages).unwrap();

@@ -1,11 +1,17 @@
 //! Creating the topic that steers a group.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::check_up::block_on;
 use super::{Operator, OperatorError};
 use crate::kafka::topics::TopicCreation;
+
+/// Between two looks for a topic that was just created.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Operator {
     /// Creates a compacted topic with one partition, unless there is a topic of that name.
@@ -25,13 +31,25 @@ impl Operator {
             block_on(admin.create_topics(&[topic], options))
         })?;
         match answers.into_iter().next() {
-            Some(Ok(_)) => Ok(TopicCreation::Created),
+            Some(Ok(_)) => {
+                self.wait_until_listed(topic);
+                Ok(TopicCreation::Created)
+            }
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(TopicCreation::AlreadyExists),
             Some(Err((_, code))) => Err(OperatorError::refused(doing, code)),
             None => Err(OperatorError::Failed {
                 doing,
                 reason: "the brokers said nothing about it".to_owned(),
             }),
+        }
+    }
+
+    /// Brokers learn of a new topic from the controller, a moment later. The next command, or a
+    /// member that starts, would not find it.
+    fn wait_until_listed(&self, topic: &str) {
+        let deadline = Instant::now() + self.patience;
+        while self.topic(topic).is_err() && Instant::now() < deadline {
+            thread::sleep(LOOK_AGAIN);
         }
     }
 }
