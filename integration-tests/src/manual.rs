@@ -17,6 +17,7 @@ pages! {
     FirstConsumer = "docs/src/first-consumer.md";
     Producer = "docs/src/producer.md";
     Testing = "docs/src/testing.md";
+    ControlTopic = "docs/src/control-topic.md";
     RetriesAndDeadLetters = "docs/src/retries-and-dead-letters.md";
     LimitsAndBackPressure = "docs/src/limits-and-back-pressure.md";
     RebalancesAndShutdown = "docs/src/rebalances-and-shutdown.md";

@@ -5,8 +5,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use keylane::status::{
-    InFlight, OldestRecord, OutageStatus, PartitionStatus, Snapshot, State, SubscriptionStatus,
-    Trouble,
+    ControlStatus, InFlight, OldestRecord, OutageStatus, PartitionStatus, Snapshot, State,
+    SubscriptionStatus, Trouble,
 };
 use serde::Serialize;
 
@@ -39,6 +39,7 @@ pub(crate) struct SubscriptionSummary {
     polled_seconds_ago: f64,
     outage: Option<OutageStatus>,
     in_flight: Option<InFlight>,
+    control: Option<ControlStatus>,
     trouble: Option<Trouble>,
     troubles: Vec<Trouble>,
     assigned_partitions: usize,
@@ -101,6 +102,7 @@ impl SubscriptionSummary {
             polled_seconds_ago: status.polled_ago.as_secs_f64(),
             outage: status.outage,
             in_flight: status.in_flight,
+            control: status.control,
             trouble: status.trouble,
             troubles: status.troubles,
             assigned_partitions: partitions.len(),

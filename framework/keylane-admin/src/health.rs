@@ -65,6 +65,7 @@ pub(crate) enum Code {
     MembershipLost,
     CommitsFailing,
     RetriesHeld,
+    ControlTopic,
     ClientTrouble,
     Paused,
     Rebalancing,
@@ -213,7 +214,14 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
     for partition in &status.partitions {
         let snapshot = &partition.snapshot;
         let mut add = |code, text| reasons.push(Reason::of_partition(code, name, partition, text));
-        if partition.paused_by_user && status.state != State::Paused {
+        if let Some(pause) = &partition.paused_by_control {
+            let (scope, by, why) = (&pause.scope, &pause.by, &pause.why);
+            let text = format!("the control topic pauses it, as {scope}; by `{by}`: {why}");
+            add(Code::PartitionPaused, text);
+        } else if partition.paused_by == Some(PausedBy::Control) {
+            let text = "it waits until the control topic is read as it was when the partition was assigned";
+            add(Code::ControlTopic, text.to_owned());
+        } else if partition.paused_by_user && status.state != State::Paused {
             add(Code::PartitionPaused, "it is paused by the user".to_owned());
         }
         if partition.paused_by == Some(PausedBy::NoPosition) {
@@ -297,6 +305,7 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
         TroubleKind::ForeignRetries => Code::RetriesHeld,
+        TroubleKind::ControlTopic => Code::ControlTopic,
         // Of kinds that come later, too, until they have a code of their own.
         _ => Code::ClientTrouble,
     }
@@ -337,7 +346,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// All codes, in the order of `openapi.json`.
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -353,6 +362,7 @@ impl Code {
         Self::MembershipLost,
         Self::CommitsFailing,
         Self::RetriesHeld,
+        Self::ControlTopic,
         Self::ClientTrouble,
         Self::Paused,
         Self::Rebalancing,

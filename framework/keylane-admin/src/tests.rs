@@ -17,9 +17,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use keylane::error::ActError;
 use keylane::record::KeyHash;
 use keylane::status::{
-    HotKey, HotKeys, InFlight, OldestRecord, OngoingOutage, OutageKind, OutageStatus,
-    PartitionStatus, PausedBy, Position, RecordState, State, SubscriptionStatus, Trouble,
-    TroubleKind, TroublePlace,
+    ControlStatus, HotKey, HotKeys, InFlight, OldestRecord, OngoingOutage, OutageKind,
+    OutageStatus, PartitionStatus, PausedBy, Position, RecordState, State, SubscriptionStatus,
+    Trouble, TroubleKind, TroublePlace,
 };
 use keylane::subscription::{ActTime, KeyResumed, OperatorNote, RetriedNow};
 use serde_json::Value;
@@ -194,6 +194,7 @@ fn troubled(name: &str) -> Arc<Scripted> {
     let troubled = running(name);
     troubled.change(|status| status.outage = Some(outage(&[OutageKind::Total])));
     troubled.change(|status| status.in_flight = Some(InFlight::new(3, 20)));
+    troubled.change(|status| status.control = Some(ControlStatus::new("a-keylane-control", 7)));
     let text = "all brokers are down";
     troubled.set_trouble(TroubleKind::Connection, TroublePlace::Cluster, text);
     troubled.set_partition(stuck(0, 10));

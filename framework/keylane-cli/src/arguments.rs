@@ -10,6 +10,9 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::commands::control::arguments::{
+    ControlCommand, PauseArguments, ResumeArguments, SkipArguments,
+};
 use crate::output::Format;
 pub(crate) use dlq::{
     By, DlqCommand, LettersArguments, LsArguments, OpenArgument, Place, PurgeArguments,
@@ -83,6 +86,23 @@ pub(crate) enum Command {
     Offsets {
         #[command(subcommand)]
         command: OffsetsCommand,
+    },
+    /// Pauses a group, a topic, a partition or a key in every member, by the control topic.
+    ///
+    /// The pause holds over restarts and rebalances until it is resumed or --until is there. What
+    /// runs finishes. Members need control_topic in their settings.
+    Pause(PauseArguments),
+    /// Ends such a pause. It is named as it was when it was paused.
+    Resume(ResumeArguments),
+    /// Settles one record without an attempt, by the control topic.
+    ///
+    /// It holds until it is carried out and committed, in whichever member. It is void where the
+    /// topic is re-created.
+    Skip(SkipArguments),
+    /// Shows what is ordered by a group's control topic, or creates the topic.
+    Control {
+        #[command(subcommand)]
+        command: ControlCommand,
     },
     /// Looks at dead letters, writes them back, and deletes what is done with.
     ///

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keylane::config::{BootstrapServers, KafkaSettings};
+use keylane::control::Commander;
 use keylane::operator::Operator;
 use keylane::redrive::ops::OpsTopic;
 use keylane::redrive::{Letters, LettersBuilder, RedriveTask};
@@ -20,6 +21,7 @@ const CONFIG: &str = "KEYLANE_CONFIG";
 const BOOTSTRAP_SERVERS: &str = "KEYLANE_BOOTSTRAP_SERVERS";
 /// `KEYLANE_CLIENT_SASL_PASSWORD` is `sasl.password`.
 const SETTING: &str = "KEYLANE_CLIENT_";
+const USER: &str = "USER";
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A transaction of a process that was killed may stay open for 20 seconds.
 const PATIENCE_OF_TRANSACTIONS: Duration = Duration::from_secs(30);
@@ -32,6 +34,7 @@ pub(crate) struct Connection {
     bootstrap_servers: BootstrapServers,
     kafka: KafkaSettings,
     patience: Duration,
+    user: Option<String>,
 }
 
 /// The part of a subscription's settings file that is about the cluster.
@@ -74,6 +77,7 @@ impl Connection {
             bootstrap_servers,
             kafka,
             patience: arguments.timeout.unwrap_or(PATIENCE),
+            user: environment.get(USER).filter(|it| !it.is_empty()).cloned(),
         })
     }
 
@@ -84,6 +88,26 @@ impl Connection {
         let operator =
             Operator::connect(&self.bootstrap_servers, &self.kafka, group, self.patience);
         Ok(operator?)
+    }
+
+    /// Of the group's control topic, or the one that is named.
+    pub(crate) fn commander(&self, group: &str, topic: Option<&str>) -> Result<Commander, Failure> {
+        if group.trim().is_empty() {
+            return Err(Failure::Usage("the group's name is empty".to_owned()));
+        }
+        let commander = Commander::connect(
+            &self.bootstrap_servers,
+            &self.kafka,
+            group,
+            topic,
+            self.patience,
+        );
+        Ok(commander?)
+    }
+
+    /// Who runs the command, by the environment.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// The dead letters of a topic.

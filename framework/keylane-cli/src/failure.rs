@@ -2,6 +2,7 @@
 
 use std::io;
 
+use keylane::control::ControlError;
 use keylane::operator::OperatorError;
 
 /// The exit code of a command that was refused or failed and has changed nothing, or of a check-up
@@ -26,6 +27,8 @@ pub(crate) enum Failure {
     Unfinished(String),
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
@@ -33,13 +36,17 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Operator(OperatorError::Settings(_)) => USAGE,
+            Self::Usage(_)
+            | Self::Operator(OperatorError::Settings(_))
+            | Self::Control(ControlError::Settings(_))
+            | Self::Control(ControlError::Operator(OperatorError::Settings(_))) => USAGE,
             // A reader that has seen enough, such as `head`, is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             // The command may have made its change before.
             Self::Output(_)
             | Self::Unfinished(_)
-            | Self::Operator(OperatorError::Unanswered { .. }) => PARTIAL,
+            | Self::Operator(OperatorError::Unanswered { .. })
+            | Self::Control(ControlError::Unanswered(_)) => PARTIAL,
             _ => REFUSED,
         }
     }

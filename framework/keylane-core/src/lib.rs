@@ -25,6 +25,7 @@
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was re-created |
 //! | [`OffsetReset`] | what an operator's reset repeats and passes over, and the metadata that is true then |
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
+//! | [`control`] | what holds by a group's control topic, and which members run it |
 //! | [`redrive`] | which dead letters are written back, in which order, and what of it survives a crash |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
@@ -78,6 +79,7 @@ mod backoff;
 mod beginning;
 mod budget;
 pub mod commit_map;
+pub mod control;
 mod doubling;
 mod elias_gamma;
 mod evidence;
@@ -141,8 +143,8 @@ pub use partition::{
     FailureHeaders, LaneOrder, MARK_PATIENCE, MOST_OWN_ORDERS, Mark, NEARLY_ALL_PERCENT,
     NEARLY_FULL_PERCENT, Oldest, OperatorNote, ParkReason, Partition, PartitionDirectives,
     PartitionSettings, Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest,
-    PublishResult, RecordState, RetriedNow, RetryTier, SUSPECT_PATIENCE, Settlement, Snapshot,
-    Start, Success, Ticket, Verdict, Wait, WaitingFor, Watchdog,
+    PublishResult, RecordState, RetriedNow, RetryTier, SUSPECT_PATIENCE, Settlement, SkipOrder,
+    Snapshot, Start, Success, Ticket, Verdict, Wait, WaitingFor, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{

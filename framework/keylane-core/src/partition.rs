@@ -42,7 +42,7 @@ pub use acts::{ActRefused, ActTime, RetriedNow};
 pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
 pub use caution::{MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE};
 pub use delivery::{Delivered, Delivery};
-pub use directives::{MOST_OWN_ORDERS, OperatorNote, PartitionDirectives};
+pub use directives::{MOST_OWN_ORDERS, OperatorNote, PartitionDirectives, SkipOrder};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{
     FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success,
@@ -181,6 +181,7 @@ impl<R> Partition<R> {
     /// inherited map is given up: the log was cut below what it names, and written again. Those
     /// offsets are other records, to be processed.
     pub fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
+        self.directed.read_under(epoch, first);
         self.ledger.read_under(epoch, first)
     }
 

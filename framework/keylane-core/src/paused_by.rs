@@ -19,6 +19,9 @@ use crate::time::Moment;
 pub enum PausedBy {
     /// The user paused the partition or the subscription.
     User,
+    /// The control topic pauses it, or has not been read to its end since the partition was
+    /// assigned.
+    Control,
     /// The partition is being given back, or the subscription shuts down.
     HandOver,
     /// The partition has no position to be read from yet, or the broker has no commit of it, or the
@@ -39,7 +42,7 @@ impl PausedBy {
     /// Whether a limit is reached: reading goes on when records are settled.
     pub const fn is_limit(self) -> bool {
         match self {
-            Self::User | Self::HandOver | Self::NoPosition => false,
+            Self::User | Self::Control | Self::HandOver | Self::NoPosition => false,
             Self::NotDue | Self::PendingRecords | Self::SettledAhead | Self::PendingBytes => true,
         }
     }
@@ -48,6 +51,7 @@ impl PausedBy {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
+            Self::Control => "control",
             Self::HandOver => "hand_over",
             Self::NoPosition => "no_position",
             Self::NotDue => "not_due",

@@ -74,6 +74,8 @@
 //!   passed through.
 
 pub mod config;
+#[doc(hidden)]
+pub mod control;
 pub mod dead_letter;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -4,7 +4,8 @@
 //!
 //! The first one prints a line for the beginning and the end of each attempt (see `line`), and
 //! shuts down when its input ends. Into the file it writes again and again whether it is assigned,
-//! and how many partitions it has: `true 2`.
+//! and how many partitions it has: `true 2`. With the variable `KEYLANE_CONTROL_TOPIC` it has a
+//! control topic.
 
 use std::{
     io::{self, Read, Write},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use keylane::config::ControlTopic;
 use keylane::{Raw, Task, TaskError};
 use keylane_integration_tests::{
     kafka::{Found, Kafka, Nodes},
@@ -74,9 +76,13 @@ async fn run(
         Found::Running(kafka) => kafka,
         Found::Unavailable(reason) => return Err(reason.into()),
     };
-    let member = protocol
+    let mut builder = protocol
         .subscribe(&kafka, group, topic, 3_000)
-        .concurrency(16)
+        .concurrency(16);
+    if std::env::var_os("KEYLANE_CONTROL_TOPIC").is_some() {
+        builder = builder.control_topic(ControlTopic::default());
+    }
+    let member = builder
         .start(Raw, |task: Task<Bytes>| async move {
             line("started", &task);
             tokio::time::sleep(spread(&task, Duration::from_millis(10))).await;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::config::{Backoff, Watchdog};
+use keylane::config::{Backoff, ControlTopic, Watchdog};
 use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use keylane_admin::AdminServer;
 
@@ -69,6 +69,7 @@ pub async fn run() {
             Duration::from_millis(500),
         )))
         .dead_letter(DeadLetter::topic(format!("{topic}-dead")))
+        .control_topic(ControlTopic::default())
         .watchdog(
             Watchdog::default()
                 .slow_attempt(MINUTE / 2)

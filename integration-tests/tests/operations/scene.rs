@@ -65,6 +65,14 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
                 .await
                 .unwrap();
         }
+        let (control, compact) = (
+            format!("{group}-keylane-control"),
+            ("cleanup.policy", "compact"),
+        );
+        kafka
+            .create_topic(&control, 1, 1, &[compact])
+            .await
+            .unwrap();
         let [addresses, admin] = [(); 2].map(|()| (0..members).map(|_| free_address()).collect());
         let prometheus = Prometheus::start(prometheus).await;
         let directory = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@
 mod commands;
 mod dead_letter_commands;
 mod failure_policy;
+mod g12_control_topic;
 mod g1_no_silent_loss;
 mod g2_key_order;
 mod g3_isolation;

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::FutureExt;
-use keylane::config::{Limits, Outage};
+use keylane::config::{ControlTopic, Limits, Outage};
 use keylane::error::StartError;
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{DeadLetter, Raw, Retry, Subscription, SubscriptionConfig, Task, TaskError};
@@ -129,6 +129,24 @@ async fn a_missing_origin_topic_is_named() {
     .await;
     // And it does not spring into being.
     assert!(kafka.partitions(&missing).await.is_err());
+}
+
+#[tokio::test]
+async fn a_control_topic_that_loses_orders_is_named_with_the_fix() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let topic = kafka.unique("tasks");
+    let control = kafka.unique("control");
+    let builder = on(kafka, &[&topic]).await;
+    let builder = builder.control_topic(ControlTopic::named(&control));
+    let fix = ["control topic", &control, "keylane control create"];
+    refused(builder.clone(), &fix).await;
+    kafka.create_topic(&control, 1, 1, &[]).await.unwrap();
+    let fix = [&*control, "cleanup.policy=delete", "kafka-configs.sh"];
+    refused(builder.clone(), &fix).await;
+    let compact = [("cleanup.policy", "compact")];
+    kafka.configure_topic(&control, &compact).await.unwrap();
+    let member = start(builder).await.unwrap();
+    member.shutdown().await.unwrap();
 }
 
 #[tokio::test]

@@ -202,6 +202,7 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         TroubleKind::Membership,
         TroubleKind::Commit,
         TroubleKind::ForeignRetries,
+        TroubleKind::ControlTopic,
         TroubleKind::Other,
     ];
     let outages = [

@@ -2,6 +2,7 @@
 
 pub(crate) mod acts;
 mod confirm;
+pub(crate) mod control;
 mod dlq;
 mod doctor;
 mod lag;
@@ -57,6 +58,10 @@ pub(crate) fn run(
                 offsets::reset::run(connection, arguments, &mut surroundings.ask)
             }
         },
+        Command::Pause(arguments) => control::pause(connection, arguments),
+        Command::Resume(arguments) => control::resume(connection, arguments),
+        Command::Skip(arguments) => control::skip(connection, arguments),
+        Command::Control { command } => control::run(connection, command),
         Command::Dlq { command } => dlq::run(connection, command, surroundings),
         Command::Doctor { group, retry_topic } => doctor::run(connection, group, retry_topic),
         // They need no cluster, and were answered before.

@@ -5,6 +5,7 @@
 )]
 
 mod acts;
+mod control;
 mod dlq;
 mod doctor;
 mod lag;

@@ -139,7 +139,7 @@ impl<R> Partition<R> {
         if own.len() >= MOST_OWN_ORDERS && !own.contains_key(&offset) {
             return Err(ActRefused::TooMany);
         }
-        own.insert(offset, note);
+        own.insert(offset, note.into());
         Ok(match standing {
             Standing::Pending(slot) => self.skip_slot(slot),
             _ => (ActTime::AtItsDelivery, None),

@@ -6,14 +6,16 @@
 //! member alone is its *own*, and ends with the epoch. Both are in force, and neither takes the
 //! other back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::offset::Offset;
+use crate::offset::{LeaderEpoch, Offset};
 
 /// The most keys of a partition that a member pauses by itself, and the most offsets that it is
 /// still to skip by itself.
 pub const MOST_OWN_ORDERS: usize = 1_000;
+/// The most leader epochs of pending records that are told apart.
+const MOST_EPOCHS: usize = 100;
 
 /// Who ordered an act, and why: for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,22 @@ impl OperatorNote {
     }
 }
 
+/// A record that is to be skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkipOrder {
+    /// Who ordered it, and why.
+    pub note: OperatorNote,
+    /// The leader epoch of the record that is meant. At that offset, a record of another one is
+    /// another record. `None` for any.
+    pub under: Option<LeaderEpoch>,
+}
+
+impl From<OperatorNote> for SkipOrder {
+    fn from(note: OperatorNote) -> Self {
+        Self { note, under: None }
+    }
+}
+
 /// Everything that is directed for one partition of one log.
 ///
 /// The caller bounds it. It is about a log, not about a name: for a topic that was re-created, or a
@@ -45,7 +63,7 @@ impl OperatorNote {
 ///
 /// let mut directives = PartitionDirectives::default();
 /// directives.paused_keys.insert(0x1f60_e652_ab9e_07d6);
-/// directives.skips.insert(Offset::new(17), OperatorNote::new("ann", "INC-7"));
+/// directives.skips.insert(Offset::new(17), OperatorNote::new("ann", "INC-7").into());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionDirectives {
@@ -53,7 +71,7 @@ pub struct PartitionDirectives {
     /// [`Partition::name_keys`](super::Partition::name_keys) sets.
     pub paused_keys: BTreeSet<u64>,
     /// Records that are settled without an attempt.
-    pub skips: BTreeMap<Offset, OperatorNote>,
+    pub skips: BTreeMap<Offset, SkipOrder>,
 }
 
 /// The orders of both sources.
@@ -61,6 +79,8 @@ pub struct PartitionDirectives {
 pub(super) struct Directed {
     given: PartitionDirectives,
     own: PartitionDirectives,
+    /// From which offset on records have which leader epoch.
+    epochs: VecDeque<(Offset, LeaderEpoch)>,
 }
 
 impl Directed {
@@ -83,15 +103,35 @@ impl Directed {
         self.given.paused_keys.contains(&key) || self.own.paused_keys.contains(&key)
     }
 
-    /// Who skips this offset, if it is skipped.
+    /// The records from `first` on have this leader epoch.
+    pub(super) fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) {
+        while self.epochs.back().is_some_and(|(from, _)| *from >= first) {
+            self.epochs.pop_back();
+        }
+        if self.epochs.len() >= MOST_EPOCHS {
+            self.epochs.pop_front();
+        }
+        self.epochs.push_back((first, epoch));
+    }
+
+    /// Who skips the record that was read at this offset, if it is skipped.
     pub(super) fn skip_of(&self, offset: Offset) -> Option<&OperatorNote> {
         let given = self.given.skips.get(&offset);
-        given.or_else(|| self.own.skips.get(&offset))
+        let order = given.or_else(|| self.own.skips.get(&offset))?;
+        let read = self.epochs.iter().rev().find(|(from, _)| *from <= offset);
+        let is_another = order
+            .under
+            .zip(read)
+            .is_some_and(|(it, (_, read))| it != *read);
+        (!is_another).then_some(&order.note)
     }
 
     /// The offsets that are directed to be skipped.
     pub(super) fn given_skips(&self) -> Vec<Offset> {
-        self.given.skips.keys().copied().collect()
+        let offsets = self.given.skips.keys().copied();
+        offsets
+            .filter(|offset| self.skip_of(*offset).is_some())
+            .collect()
     }
 
     /// The offsets from here on stand for other records now.

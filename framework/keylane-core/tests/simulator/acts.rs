@@ -59,7 +59,7 @@ impl World {
             1 => {
                 let skips = &mut self.directives[log].skips;
                 if skips.remove(&Offset::new(offset)).is_none() {
-                    skips.insert(Offset::new(offset), note());
+                    skips.insert(Offset::new(offset), note().into());
                 }
                 self.direct(log)
             }

@@ -2,6 +2,7 @@
 
 mod blocker;
 mod bootstrap_servers;
+mod control_topic;
 pub(crate) mod dead_letter;
 pub(crate) mod duration;
 mod hot_keys;
@@ -20,6 +21,7 @@ mod watchdog;
 
 pub use blocker::{Blocker, BlockerAction};
 pub use bootstrap_servers::BootstrapServers;
+pub use control_topic::ControlTopic;
 pub(crate) use dead_letter::DeadLetter;
 pub use dead_letter::HeaderConvention;
 pub use hot_keys::HotKeySettings;

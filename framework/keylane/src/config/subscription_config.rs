@@ -6,8 +6,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Blocker, BootstrapServers, DeadLetter, HotKeySettings, KafkaSettings, LegacyTasks, Limits,
-    Outage, Retry, Tracing, Watchdog,
+    Blocker, BootstrapServers, ControlTopic, DeadLetter, HotKeySettings, KafkaSettings,
+    LegacyTasks, Limits, Outage, Retry, Tracing, Watchdog,
 };
 
 /// The settings of a subscription: what
@@ -35,6 +35,7 @@ use super::{
 /// [`Retry`]: crate::Retry
 /// [`ForeignRetries`]: crate::config::ForeignRetries
 /// [`Outage`]: crate::config::Outage
+/// [`ControlTopic`]: crate::config::ControlTopic
 /// [unavailable]: crate::TaskError::unavailable
 /// [`Blocker`]: crate::config::Blocker
 /// [`SubscriptionHandle::hot_keys`]: crate::SubscriptionHandle::hot_keys
@@ -136,6 +137,9 @@ pub struct SubscriptionConfig {
     /// without end).
     #[serde(default)]
     pub dead_letter: Option<DeadLetter>,
+    /// The topic by which operators pause the group and skip records (default: none).
+    #[serde(default)]
+    pub control_topic: Option<ControlTopic>,
     /// When failures count as an outage, and records are held rather than given up.
     #[serde(default)]
     pub outage: Outage,
@@ -207,6 +211,7 @@ impl SubscriptionConfig {
             legacy_tasks: LegacyTasks::default(),
             retry: Retry::default(),
             dead_letter: None,
+            control_topic: None,
             outage: Outage::default(),
             watchdog: Watchdog::default(),
             blocker: Blocker::default(),
@@ -240,6 +245,13 @@ impl SubscriptionConfig {
             .name
             .clone()
             .or_else(|| self.topics.first().map(|origin| format!("{origin}-retry")))
+    }
+
+    /// The name of the control topic, where there is one: its own, or `<group>-keylane-control`.
+    pub fn control_topic_name(&self) -> Option<String> {
+        let topic = self.control_topic.as_ref()?;
+        let name = topic.name.clone();
+        Some(name.unwrap_or_else(|| ControlTopic::name_for(&self.group)))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keylane_core::check_topic_name;
+
 use super::NAME_LIMIT_BYTES;
 use super::retry::DEFAULT_ROUNDS;
 use super::{Backoff, BlockerAction, Exhausted, InPlace, SubscriptionConfig};
@@ -69,6 +71,15 @@ impl SubscriptionConfig {
             return Err(ConfigError::new(
                 "topics",
                 format!("{pattern:?} is a pattern; name the topics one by one"),
+            ));
+        }
+        if let Some(Err(rule)) = self
+            .control_topic_name()
+            .map(|name| check_topic_name(&name))
+        {
+            return Err(ConfigError::new(
+                "control_topic.name",
+                format!("{rule}; give a name where the group's makes none"),
             ));
         }
         if self.bootstrap_servers.as_str().trim().is_empty() {

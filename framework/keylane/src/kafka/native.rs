@@ -20,6 +20,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
 
 use super::message::bytes;
 use super::replies::{code, slice};
@@ -64,6 +65,12 @@ pub(crate) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
             _list: PhantomData,
         })
         .collect()
+}
+
+/// The leader epoch of a record; negative where its format has none.
+pub(crate) fn leader_epoch(message: &BorrowedMessage<'_>) -> i32 {
+    // SAFETY: the message is live.
+    unsafe { sys::rd_kafka_message_leader_epoch(message.ptr()) }
 }
 
 /// Sets the leader epochs of the list's elements, in their order.

@@ -182,8 +182,8 @@ metrics! {
     LANES = "keylane_lanes": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, LaneState::LABEL];
     /// 1 while reading the partition is paused, by back-pressure or by the user, else 0.
     PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while a pause by the user, of the subscription or the partition, is in force: no attempt
-    /// starts. Else 0.
+    /// 1 while a pause of the subscription or the partition, by the user or the control topic, is
+    /// in force: no attempt starts. Else 0.
     PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while reading the partition is paused because records that are not due yet fill its
     /// limits, else 0. Nothing behind them is read until they are due.
@@ -293,6 +293,14 @@ metrics! {
     /// 1 for the state the subscription is in, 0 for the others. A member in a rebalance is
     /// `running`.
     SUBSCRIPTION_STATE = "keylane_subscription_state": Gauge, Count, [SUBSCRIPTION, State::LABEL];
+    /// The offset behind the last record of the control topic that this member has taken in. Absent
+    /// without a control topic, as are the two below.
+    CONTROL_REVISION = "keylane_control_revision": Gauge, Count, [SUBSCRIPTION];
+    /// 1 while the control topic can be read. While it is 0, what was last read of it holds, and no
+    /// partition that is newly assigned starts.
+    CONTROL_READABLE = "keylane_control_readable": Gauge, Count, [SUBSCRIPTION];
+    /// Assigned partitions that the control topic pauses.
+    CONTROL_PAUSED = "keylane_control_paused_partitions": Gauge, Count, [SUBSCRIPTION];
     /// Always 1; the version is in the label.
     BUILD_INFO = "keylane_build_info": Gauge, Count, [VERSION];
 }

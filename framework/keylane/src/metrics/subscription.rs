@@ -15,7 +15,7 @@ use super::series::{
     CounterSeries, Each, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Series,
 };
 use super::table::{Show, series};
-use crate::status::{InFlight, OutageKind, State};
+use crate::status::{ControlStatus, InFlight, OutageKind, State};
 use crate::support::lock;
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is
@@ -47,6 +47,9 @@ series! {
         in_flight: KnownGaugeSeries = IN_FLIGHT,
         max_in_flight: KnownGaugeSeries = MAX_IN_FLIGHT,
         dead_letter_topic: KnownGaugeSeries = DEAD_LETTER_TOPIC,
+        control_revision: KnownGaugeSeries = CONTROL_REVISION,
+        control_readable: KnownGaugeSeries = CONTROL_READABLE,
+        control_paused: KnownGaugeSeries = CONTROL_PAUSED,
     }
 }
 
@@ -121,6 +124,18 @@ impl SubscriptionMetrics {
         series
             .max_in_flight
             .set(in_flight.map(|it| it.limit as f64));
+    }
+
+    /// `None` without a control topic. `paused`: how many partitions it pauses.
+    pub(crate) fn set_control(&self, control: Option<&ControlStatus>, paused: usize) {
+        let mut series = self.write();
+        series
+            .control_revision
+            .set(control.map(|it| it.revision as f64));
+        series
+            .control_readable
+            .set(control.map(|it| f64::from(u8::from(it.readable))));
+        series.control_paused.set(control.map(|_| paused as f64));
     }
 
     /// `None` while it is unknown.

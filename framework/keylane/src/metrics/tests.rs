@@ -11,7 +11,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use super::labels::LabelValue;
 use super::names::{ALL, MetricDef, MetricKind};
 use super::*;
-use crate::status::{InFlight, Oldest, OwnerFigures, PartitionStatus, State};
+use crate::status::{ControlStatus, InFlight, Oldest, OwnerFigures, PartitionStatus, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -89,6 +89,7 @@ impl Handles {
         subscription.set_held_records(1);
         subscription.set_in_flight(Some(InFlight::new(1, 1)));
         subscription.set_dead_letter_topic_records(Some(1));
+        subscription.set_control(Some(&ControlStatus::new("control", 1)), 1);
         poll.set_last_poll(SECOND);
         each(|section| poll.section(section, SECOND));
         poll.flush();

@@ -100,6 +100,10 @@ impl PollLoop {
         metrics.set_outages(|kind| ongoing.contains(&kind));
         metrics.set_held_records(held);
         metrics.set_in_flight(control.in_flight());
+        let steered = control.feed.as_ref().map(|feed| feed.status());
+        let partitions = member.assignment.partitions.iter();
+        let paused = partitions.filter(|it| it.steered.pause.is_some()).count();
+        metrics.set_control(steered.as_ref(), paused);
         metrics.look_for_a_late_recorder(control.name());
         control
             .given_up

@@ -33,7 +33,7 @@ impl Member {
         let settings = Arc::new(settings);
         Self {
             client,
-            assignment: Assignment::new(settings.clone(), open),
+            assignment: Assignment::new(settings.clone(), control.feed.clone(), open),
             commits: Commits::new(settings.commit_every),
             hand_over: HandOver::new(),
             control,

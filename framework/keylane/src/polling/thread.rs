@@ -192,6 +192,10 @@ impl PollLoop {
         }
         let failed = control.has_failed();
         control.given_up.report_all_left_out(control.name());
+        // Its thread ends while the group is left.
+        if let Some(feed) = &control.feed {
+            feed.stop();
+        }
         #[cfg(test)]
         let topic = member.settings.topics.first().cloned().unwrap_or_default();
         let left = leave(move || {

@@ -112,6 +112,17 @@ impl WriteError {
         error
     }
 
+    /// Whether it is certain that nothing was written: the broker says so, or nothing was sent.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match &self.failure {
+            WriteFailure::Kafka { code } => {
+                *code as i32 > 0 && *code != RDKafkaErrorCode::RequestTimedOut
+            }
+            WriteFailure::Abandoned | WriteFailure::WithoutOffset => false,
+            _ => true,
+        }
+    }
+
     pub(crate) fn kind(&self) -> WriteErrorKind {
         match &self.failure {
             WriteFailure::TooLarge { .. } => WriteErrorKind::TooLarge,

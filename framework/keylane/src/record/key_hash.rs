@@ -49,7 +49,9 @@ impl KeyHash {
         is_hash.then_some(Self(number))
     }
 
-    pub(crate) fn get(self) -> u64 {
+    /// As a number: that of the digits.
+    #[doc(hidden)]
+    pub fn get(self) -> u64 {
         self.0
     }
 }

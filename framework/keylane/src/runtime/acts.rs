@@ -1,6 +1,8 @@
 //! The owner's part in operators' acts: the core decides, and the log has who ordered what.
 
-use keylane_core::{ActRefused, ActTime, Moment, Offset, OperatorNote, Settlement};
+use keylane_core::{
+    ActRefused, ActTime, Moment, Offset, OperatorNote, PartitionDirectives, Settlement,
+};
 
 use super::owned::OwnedPartition;
 use super::report::report_skipped;
@@ -45,6 +47,13 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
             }
             let _ = answer.send(time);
         }
+    }
+}
+
+/// Takes over what the control topic directs.
+pub(super) fn direct(owned: &mut OwnedPartition, directives: PartitionDirectives, now: Moment) {
+    for verdict in owned.core.direct(directives, now) {
+        carry_out(owned, None, verdict);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use keylane_core::{LeaderEpoch, LogId, Ticket};
+use keylane_core::{LeaderEpoch, LogId, PartitionDirectives, Ticket};
 use tokio::sync::Notify;
 
 use super::attempts::AttemptOutcome;
@@ -50,6 +50,8 @@ pub(super) struct Mail {
     pub(super) permit: Option<Permit>,
     /// Operators' acts, in their order.
     pub(super) acts: Vec<Act>,
+    /// What the control topic directs, where that has changed, and its number.
+    pub(super) directives: Option<(u64, PartitionDirectives)>,
 }
 
 /// The polling thread's orders to an owner. `drain`, `end` and `shutdown` are never taken back.
@@ -149,6 +151,11 @@ impl Inbox {
         self.put(|mail| change(&mut mail.orders));
     }
 
+    /// Replaces what the control topic directs. Numbers are in order, from 1.
+    pub(crate) fn direct(&self, number: u64, directives: PartitionDirectives) {
+        self.put(|mail| mail.directives = Some((number, directives)));
+    }
+
     pub(super) fn finished(&self, finished: Finished) {
         self.put(|mail| mail.finished.push(finished));
     }
@@ -190,6 +197,7 @@ impl Inbox {
         taken.orders = mail.orders;
         taken.permit = mail.permit.take();
         taken.acts.append(&mut mail.acts);
+        taken.directives = mail.directives.take();
     }
 
     /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next
@@ -221,7 +229,7 @@ impl Mail {
     fn is_empty(&self) -> bool {
         let no_work =
             self.records.is_empty() && self.finished.is_empty() && self.written.is_empty();
-        no_work && self.permit.is_none() && self.acts.is_empty()
+        no_work && self.permit.is_none() && self.acts.is_empty() && self.directives.is_none()
     }
 }
 

@@ -9,7 +9,7 @@ use keylane_core::{
     LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position, Ruling, Ticket,
 };
 
-use super::acts::act;
+use super::acts::{act, direct};
 use super::attempts::{AttemptOutcome, Attempts, Call, FirstPoll, Pending, PolledIn};
 use super::commit_points::CommitPoints;
 use super::crash_care::{CrashCare, instance};
@@ -56,6 +56,8 @@ pub(super) struct Owner {
     foreign: Foreign,
     figures: Figures,
     key_counts: KeyCounts,
+    /// The number of what the control topic directs.
+    directed: u64,
     last_touch: Instant,
     /// Dropped last: by then nothing of the epoch is left.
     _guard: EpochGuard,
@@ -133,6 +135,7 @@ impl Owner {
             foreign,
             figures: Figures::default(),
             key_counts: KeyCounts::default(),
+            directed: 0,
             last_touch: clock::now(),
             _guard: guard,
             owned,
@@ -202,6 +205,10 @@ impl Owner {
         self.owned.core.mark_confirmed(Mark::new(orders.marked));
         if let Some(end) = orders.log_end {
             self.owned.core.log_ends_at(Position::new(end));
+        }
+        if let Some((number, directives)) = self.mail.directives.take() {
+            direct(&mut self.owned, directives, now);
+            self.directed = number;
         }
         let mut finished = std::mem::take(&mut self.mail.finished);
         for Finished {
@@ -476,6 +483,7 @@ impl Owner {
             .publish(owned, self.mail.records.front(), waits, now);
         // After the figures: a reader of the pause also reads what this pass left running.
         owned.progress.set_pause(self.mail.orders.pause);
+        owned.progress.set_directed(self.directed);
         self.key_counts.publish(owned, now);
         let caught_up = owned.core.pending() == 0 && self.mail.records.is_empty();
         self.commit_points.publish(owned, caught_up || ends);

@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     /// The number of the user's pause that is in force: the owner starts nothing. 0 for none.
     /// Published after the figures, so that a reader of it also reads what its pass left running.
     pause: AtomicU64,
+    /// The number of what the control topic directs, as far as it is in force.
+    directed: AtomicU64,
     /// How many passes the owner has made.
     pub(crate) passes: AtomicU64,
     /// The attempt that is being polled in the owner, by offset and number; the offset is negative
@@ -47,6 +49,7 @@ impl Default for Progress {
             released_records: AtomicU64::new(0),
             released_bytes: AtomicU64::new(0),
             pause: AtomicU64::new(0),
+            directed: AtomicU64::new(0),
             passes: AtomicU64::new(0),
             polled_offset: AtomicI64::new(-1),
             polled_attempt: AtomicU32::new(0),
@@ -113,6 +116,15 @@ impl Progress {
 
     pub(super) fn set_pause(&self, pause: u64) {
         self.pause.store(pause, Ordering::Release);
+    }
+
+    pub(super) fn set_directed(&self, directed: u64) {
+        self.directed.store(directed, Ordering::Release);
+    }
+
+    /// The number of what the control topic directs, as far as it is in force; 0 for nothing.
+    pub(crate) fn directed(&self) -> u64 {
+        self.directed.load(Ordering::Acquire)
     }
 
     /// The number of the pause that is in force, 0 for none; to be read before the figures.

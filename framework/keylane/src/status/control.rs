@@ -10,6 +10,7 @@ use keylane_core::{OutageGuard, PausedBy};
 use tokio::sync::Notify;
 
 use super::acts::ActTakers;
+use super::control_feed::ControlFeed;
 use super::error::SubscriptionError;
 use super::given_up::GivenUpLog;
 use super::hot_keys::HotKeys;
@@ -45,6 +46,8 @@ pub(crate) struct Control {
     pub(crate) outages: Arc<OutageWatch>,
     /// Present where the attempts of all partitions together are limited.
     pub(crate) places: Option<Places>,
+    /// Present where there is a control topic.
+    pub(crate) feed: Option<Arc<ControlFeed>>,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -77,6 +80,7 @@ impl Control {
             name: String::new(),
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             places: None,
+            feed: None,
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -108,6 +112,12 @@ impl Control {
     /// Limits the attempts of all partitions together.
     pub(crate) fn limited_to(mut self, max_in_flight: Option<usize>) -> Self {
         self.places = max_in_flight.map(Places::new);
+        self
+    }
+
+    /// Steered by this control topic.
+    pub(crate) fn steered_by(mut self, topic: Option<String>) -> Self {
+        self.feed = topic.map(|topic| Arc::new(ControlFeed::new(&topic)));
         self
     }
 
@@ -305,6 +315,7 @@ impl Control {
             polled_ago: self.polled_ago(),
             outage: self.outages.status(takes_in_no_more),
             in_flight: self.in_flight(),
+            control: self.feed.as_ref().map(|feed| feed.status()),
             trouble: troubles.first().cloned(),
             troubles,
             partitions,

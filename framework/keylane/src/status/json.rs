@@ -24,6 +24,16 @@ pub(super) fn date<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S:
     serializer.serialize_str(&rfc3339::format_millis(millis))
 }
 
+pub(super) fn known_date<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => date(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 pub(super) fn text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

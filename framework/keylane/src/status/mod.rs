@@ -5,6 +5,7 @@
 
 mod acts;
 mod control;
+mod control_feed;
 pub(crate) mod error;
 mod fault_names;
 mod figures;
@@ -17,6 +18,7 @@ mod places;
 mod snapshot;
 mod troubles;
 
+pub use control_feed::{ControlPause, ControlStatus};
 pub(crate) use error::SubscriptionError;
 pub use hot_keys::{HotKey, HotKeys};
 pub use outage::{OngoingOutage, OutageKind, OutageStatus};
@@ -28,6 +30,7 @@ pub use snapshot::{
 
 pub(crate) use acts::{Act, ActKind, TakesActs};
 pub(crate) use control::Control;
+pub(crate) use control_feed::ControlFeed;
 pub(crate) use figures::{Oldest, OwnerFigures};
 pub(crate) use lease::SharedLease;
 pub(crate) use outage::OutageWatch;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 pub use keylane_core::{PausedBy, Position, RecordState, RetryTier, Snapshot, WaitingFor};
 use serde::Serialize;
 
+use super::control_feed::{ControlPause, ControlStatus};
 use super::json;
 use super::outage::OutageStatus;
 use super::places::InFlight;
@@ -105,6 +106,9 @@ pub struct SubscriptionStatus {
     pub outage: Option<OutageStatus>,
     /// The attempts in flight over all partitions; `None` without `limits.max_in_flight`.
     pub in_flight: Option<InFlight>,
+    /// The control topic, as this member has read it; `None` without
+    /// [`control_topic`](crate::SubscriptionConfig::control_topic).
+    pub control: Option<ControlStatus>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -132,6 +136,7 @@ impl SubscriptionStatus {
             troubles: Vec::new(),
             outage: None,
             in_flight: None,
+            control: None,
             partitions: Vec::new(),
         }
     }
@@ -257,6 +262,9 @@ pub enum TroubleKind {
     Membership,
     /// Commits fail.
     Commit,
+    /// The control topic cannot be read, or records of it are refused. What was last read of it
+    /// holds.
+    ControlTopic,
     /// Anything else.
     Other,
 }
@@ -271,6 +279,7 @@ impl TroubleKind {
             Self::MissingTopic => "missing_topic",
             Self::Membership => "membership",
             Self::Commit => "commit",
+            Self::ControlTopic => "control_topic",
             Self::GroupProtocol => "group_protocol",
             Self::ForeignRetries => "foreign_retries",
             Self::Other => "other",
@@ -309,9 +318,12 @@ pub struct PartitionStatus {
     /// [trouble](SubscriptionStatus::trouble), which is about brokers and permissions. Health names
     /// it too.
     pub paused_by: Option<PausedBy>,
-    /// Whether a pause by the user, of the partition or of the subscription, is in force. Then no
-    /// attempt starts, and [`running`](Snapshot::running) counts those that may still finish.
+    /// Whether a pause by the user, of the partition or of the subscription, or one by the control
+    /// topic is in force. Then no attempt starts, and [`running`](Snapshot::running) counts those
+    /// that may still finish.
     pub paused_by_user: bool,
+    /// The pause of it by the control topic; `None` without one. Of several, the widest.
+    pub paused_by_control: Option<ControlPause>,
     /// Whether a record could start but for `limits.max_in_flight`: all places of the subscription
     /// are taken, and the partition waits for its turn.
     pub waits_for_place: bool,
@@ -364,6 +376,7 @@ impl PartitionStatus {
             paused: false,
             paused_by: None,
             paused_by_user: false,
+            paused_by_control: None,
             waits_for_place: false,
             delivered_offset: None,
             lag_records: None,

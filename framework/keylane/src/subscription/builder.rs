@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::config::{
-    Blocker, BootstrapServers, HotKeySettings, LegacyTasks, Limits, Outage, Reading, Tracing,
-    Watchdog,
+    Blocker, BootstrapServers, ControlTopic, HotKeySettings, LegacyTasks, Limits, Outage, Reading,
+    Tracing, Watchdog,
 };
 use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig, Success};
 
@@ -271,6 +271,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::dead_letter`].
     pub fn dead_letter(mut self, dead_letter: DeadLetter) -> Self {
         self.config.dead_letter = Some(dead_letter);
+        self
+    }
+
+    /// See [`SubscriptionConfig::control_topic`].
+    pub fn control_topic(mut self, topic: ControlTopic) -> Self {
+        self.config.control_topic = Some(topic);
         self
     }
 

@@ -180,8 +180,9 @@ impl SubscriptionHandle {
     }
 
     /// Fetches nothing more and starts no attempt until [`resume`](Self::resume); attempts in
-    /// flight finish. The member keeps polling and keeps its partitions. The pause does not survive
-    /// a restart.
+    /// flight finish. The member keeps polling and keeps its partitions. The pause is this member's
+    /// own, and does not survive a restart; one by the [control
+    /// topic](crate::config::ControlTopic) does, and reaches every member. Both have to end.
     ///
     /// Takes effect within some tens of milliseconds, or as soon as an attempt that blocks its
     /// thread ends.
@@ -199,7 +200,8 @@ impl SubscriptionHandle {
     /// Fetches nothing more of one partition and starts none of its attempts until
     /// [`resume_partition`](Self::resume_partition); attempts in flight finish. The others go on.
     ///
-    /// Forgotten when this member gives the partition up, in a rebalance or at its end. Takes
+    /// Forgotten when this member gives the partition up, in a rebalance or at its end; one by the
+    /// [control topic](crate::config::ControlTopic) is not. Takes
     /// effect within some tens of milliseconds.
     ///
     /// # Examples

@@ -8,16 +8,17 @@ use keylane_core::Reset;
 use super::error::StartError;
 use super::handle::Subscription;
 use super::membership;
+use crate::control::{self, Acknowledging, Follower, Following, Skips};
 use crate::dead_letter::Intake;
-use crate::kafka::config::{ConsumerSettings, consumer_config, side_client_config};
-use crate::kafka::topics::{self, TopicPlan, TopicReport};
+use crate::kafka::config::{ConsumerSettings, consumer_config, reader_config, side_client_config};
+use crate::kafka::topics::{self, TopicError, TopicPlan, TopicReport};
 use crate::kafka::{Client, Context, EndOffsets, Starts};
 use crate::metrics::{SeriesName, SubscriptionMetrics};
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
 use crate::runtime::{self, Runtime, Surroundings, Work};
-use crate::status::{Control, SharedLease, State, SubscriptionError};
+use crate::status::{Control, ControlFeed, SharedLease, State, SubscriptionError};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, SubscriptionConfig, Success};
 
@@ -40,11 +41,12 @@ where
         .of_group(&config.group)
         .named(config.label())
         .guarded_by(config.outage_guard())
-        .limited_to(config.limits.max_in_flight);
+        .limited_to(config.limits.max_in_flight)
+        .steered_by(config.control_topic_name());
     let control = Arc::new(control);
     let name = SeriesName::claim(config.label());
     let metrics = Arc::new(SubscriptionMetrics::new(name.get()));
-    let (client, runtime, settings) = {
+    let (client, runtime, settings, follower) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
         let name = name.get().clone();
         // librdkafka's calls block.
@@ -69,7 +71,11 @@ where
         end_offsets,
         open,
     );
-    spawn(&config, &control, name, poll_loop)?;
+    let follower = follower.map(|it| it.spawn(config.label())).transpose();
+    let following = follower.map_err(|error| {
+        StartError::Create(format!("cannot start the control topic's thread: {error}"))
+    })?;
+    spawn(&config, &control, name, poll_loop, following)?;
     let subscription = Subscription::new(control, config.shutdown_timeout);
     match config.wait_for_membership {
         Some(within) => membership::wait(subscription, within).await,
@@ -83,7 +89,7 @@ fn connect(
     series_name: Arc<str>,
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
-) -> Result<(Client, Arc<Runtime>, PollSettings), StartError> {
+) -> Result<(Client, Arc<Runtime>, PollSettings, Option<Follower>), StartError> {
     let mut consumer_config = consumer_config(
         &ConsumerSettings {
             bootstrap_servers: config.bootstrap_servers.as_str(),
@@ -99,19 +105,30 @@ fn connect(
         .dead_letter
         .as_ref()
         .map(|dead_letter| dead_letter.topic.clone());
+    let control_topic = config.control_topic_name();
     let plan = TopicPlan {
         origins: &config.topics,
         retry: retry_topic.as_deref(),
         dead_letter: dead_letter_topic.as_deref(),
+        control: control_topic.as_deref(),
         group: &config.group,
     };
     let report = topics::check(&side_config, &plan, config.startup_timeout)?;
     for warning in &report.warnings {
         tracing::warn!("{warning}");
     }
-    let producer = match retry_topic.is_some() || dead_letter_topic.is_some() {
+    let writes = retry_topic.is_some() || dead_letter_topic.is_some() || control_topic.is_some();
+    let producer = match writes {
         true => Some(internal_producer(config, control)?),
         false => None,
+    };
+    // Before the member joins: it starts nothing that is paused.
+    let follower = match (&control.feed, &producer) {
+        (Some(feed), Some(producer)) => {
+            let (control, producer) = (control.clone(), producer.clone());
+            Some(follow(config, control, feed.clone(), producer, &report)?)
+        }
+        _ => None,
     };
     let topics: Vec<Arc<str>> = config
         .topics
@@ -162,7 +179,46 @@ fn connect(
         observer: None,
     };
     let runtime = Runtime::new(config, control.clone(), metrics.clone(), surroundings);
-    Ok((client, Arc::new(runtime), settings))
+    Ok((client, Arc::new(runtime), settings, follower))
+}
+
+/// Checks the control topic, and reads it to its end.
+fn follow(
+    config: &SubscriptionConfig,
+    control: Arc<Control>,
+    feed: Arc<ControlFeed>,
+    producer: RawProducer,
+    report: &TopicReport,
+) -> Result<Follower, StartError> {
+    let topic = feed.topic().to_string();
+    let partitions = report.partitions.get(&topic).copied();
+    control::check(config, &topic, partitions, report.answers_ids)?;
+    let name = config.instance_id.clone().unwrap_or_else(|| {
+        let client = config.kafka.get("client.id").unwrap_or("keylane");
+        format!("{client}-{:016x}", fastrand::u64(..))
+    });
+    let tokio = tokio::runtime::Handle::current();
+    let acknowledging = Acknowledging::new(producer, tokio, &config.group, &topic, &name);
+    let unreadable = |problem: String| TopicError::ControlTopic {
+        name: topic.clone(),
+        problem: format!(
+            "cannot be read: {problem}; check it, and this client's permission to READ it"
+        ),
+    };
+    let reader = reader_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
+    let mut follower = Follower::open(
+        reader,
+        report.answers_ids,
+        control,
+        feed,
+        acknowledging,
+        Skips::of(config),
+    )
+    .map_err(unreadable)?;
+    follower
+        .catch_up(config.startup_timeout)
+        .map_err(unreadable)?;
+    Ok(follower)
 }
 
 /// Records on their way to the retry and dead-letter topics at once, over all partitions. What
@@ -209,6 +265,7 @@ fn spawn(
     control: &Arc<Control>,
     series_name: SeriesName,
     poll_loop: PollLoop,
+    following: Option<Following>,
 ) -> Result<(), StartError> {
     let ended = End(control.clone());
     std::thread::Builder::new()
@@ -216,6 +273,9 @@ fn spawn(
         .spawn(move || {
             let ended = ended;
             poll_loop.run();
+            if let Some(following) = following {
+                following.end();
+            }
             // The next subscription may have it as soon as this one is seen to have ended.
             drop(series_name);
             drop(ended);

@@ -47,6 +47,12 @@ pub(crate) fn unix_millis() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The time so many milliseconds after the Unix epoch; `None` for one before it.
+pub(crate) fn of_unix_millis(millis: i64) -> Option<SystemTime> {
+    let since = Duration::from_millis(u64::try_from(millis).ok()?);
+    UNIX_EPOCH.checked_add(since)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, from the lowest to the highest.
-const FLOORS: [&str; 15] = [
+const FLOORS: [&str; 16] = [
     "support",
     "config",
     "record",
@@ -17,6 +17,7 @@ const FLOORS: [&str; 15] = [
     "trace",
     "kafka",
     "producer",
+    "control",
     "redrive",
     "runtime",
     "polling",

@@ -11,6 +11,7 @@ mod markdown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use keylane::config::ControlTopic;
 use keylane::{DeadLetter, Retry, SubscriptionConfig};
 use serde_json::Value;
 
@@ -252,6 +253,7 @@ fn defaults() -> BTreeMap<String, String> {
     let mut full = plain.clone();
     full.retry = Retry::default().then_topic();
     full.dead_letter = Some(DeadLetter::topic("d"));
+    full.control_topic = Some(ControlTopic::default());
     let mut all = BTreeMap::new();
     for config in [full, plain] {
         leaves("", &serde_json::to_value(config).unwrap(), &mut all);

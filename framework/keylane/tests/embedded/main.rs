@@ -11,6 +11,7 @@ mod acts;
 mod back_pressure;
 mod cancellation;
 mod committed_offsets;
+mod control_topic;
 mod decaton;
 mod end_to_end;
 mod fetch_errors;

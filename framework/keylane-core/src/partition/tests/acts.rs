@@ -9,7 +9,7 @@ fn note() -> OperatorNote {
 }
 
 fn skipping(offsets: &[i64]) -> PartitionDirectives {
-    let skip = |&offset: &i64| (Offset::new(offset), note());
+    let skip = |&offset: &i64| (Offset::new(offset), note().into());
     PartitionDirectives {
         skips: offsets.iter().map(skip).collect(),
         ..PartitionDirectives::default()
@@ -636,4 +636,31 @@ fn after_a_crash_what_is_paused_is_not_waited_for() {
     assert!(!partition.is_careful());
     partition.resume_key(7, at(0));
     expect_start(&mut partition, 0);
+}
+
+#[test]
+fn a_directed_skip_is_void_for_a_record_of_another_leader_epoch() {
+    let under = |epoch| {
+        let mut directives = skipping(&[1, 3]);
+        for skip in directives.skips.values_mut() {
+            skip.under = Some(LeaderEpoch::new(epoch));
+        }
+        directives
+    };
+    let outcome =
+        |partition: &mut Partition<i64>, offset| partition.deliver(delivery(offset, None), at(0));
+    let mut partition = partition(settings());
+    assert_eq!(partition.direct(under(4), at(0)), []);
+    partition.read_under(LeaderEpoch::new(3), Offset::new(0));
+    // At offset 1 is another record than the one that was meant.
+    assert_eq!(outcome(&mut partition, 0), Delivered::Queued);
+    assert_eq!(outcome(&mut partition, 1), Delivered::Queued);
+    partition.read_under(LeaderEpoch::new(4), Offset::new(2));
+    assert_eq!(outcome(&mut partition, 2), Delivered::Queued);
+    assert_eq!(outcome(&mut partition, 3), Delivered::SkippedByOperator);
+    assert!(partition.skipped_by(Offset::new(1)).is_none());
+    // As after a restart of the polling thread's view: the pending record is still another one.
+    assert_eq!(partition.direct(PartitionDirectives::default(), at(1)), []);
+    assert_eq!(partition.direct(under(4), at(1)), []);
+    assert_eq!(partition.direct(under(3), at(1)), [skipped(1, 0)]);
 }

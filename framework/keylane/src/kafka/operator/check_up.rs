@@ -125,7 +125,8 @@ impl Operator {
         Ok(Some(readers))
     }
 
-    pub(super) fn has_controller(&self) -> bool {
+    /// Whether there is a broker to ask for topic ids.
+    pub fn has_controller(&self) -> bool {
         let brokers = self.brokers().unwrap_or_default();
         let controller = controller(&self.client);
         brokers.iter().any(|it| Some(it.id) == controller)

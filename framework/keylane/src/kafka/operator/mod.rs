@@ -5,11 +5,12 @@
 //! given.
 
 mod check_up;
+mod creation;
 mod deletion;
 mod error;
 mod reading;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use keylane_core::member::CommitId;
@@ -342,6 +343,27 @@ impl Operator {
             },
             _ => Members::Unknown,
         })
+    }
+
+    /// The ids of the group's members; `None` where [`members`](Self::members) are unknown.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub fn member_ids(&self) -> Result<Option<BTreeSet<String>>, OperatorError> {
+        let answer = self
+            .client
+            .fetch_group_list(Some(&self.group), self.patience);
+        let doing = || format!("describe group {}", self.group);
+        let groups = answer.map_err(|error| self.failed(doing(), &error))?;
+        let mut groups = groups.groups().iter();
+        let group = groups.find(|it| it.name() == self.group && !matches!(it.state(), "Dead" | ""));
+        let ids = |members: &[rdkafka::groups::GroupMemberInfo]| {
+            members
+                .iter()
+                .map(|member| member.id().to_owned())
+                .collect()
+        };
+        Ok(group.map(|group| ids(group.members())))
     }
 
     fn failed(&self, doing: impl Into<String>, error: &KafkaError) -> OperatorError {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use keylane_core::{Offset, Position};
+use keylane_core::{LeaderEpoch, Offset, Position};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset as Place, TopicPartitionList};
 
 use super::{Operator, OperatorError};
+use crate::kafka::native;
 
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(100);
@@ -21,6 +22,8 @@ pub struct RecordHead {
     pub offset: Offset,
     /// Its timestamp, where it has one.
     pub timestamp: Option<SystemTime>,
+    /// The leader's that took it; `None` where its format has none.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 impl Operator {
@@ -91,6 +94,7 @@ fn head(message: &BorrowedMessage<'_>) -> RecordHead {
     let since_epoch = millis.and_then(|it| u64::try_from(it).ok());
     RecordHead {
         offset: Offset::new(message.offset()),
+        leader_epoch: LeaderEpoch::of_record(native::leader_epoch(message)),
         timestamp: since_epoch.map(|it| SystemTime::UNIX_EPOCH + Duration::from_millis(it)),
     }
 }

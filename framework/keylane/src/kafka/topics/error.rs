@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::ControlTopic;
 use crate::kafka::permissions::Operation;
 
 /// What a topic is to a subscription.
@@ -11,6 +12,7 @@ pub(crate) enum TopicRole {
     Origin,
     Retry,
     DeadLetter,
+    Control,
     /// A group's operations, of a redrive.
     Operations,
     /// Of a redrive's copies.
@@ -23,6 +25,7 @@ impl fmt::Display for TopicRole {
             Self::Origin => "origin topic",
             Self::Retry => "retry topic",
             Self::DeadLetter => "dead-letter topic",
+            Self::Control => "control topic",
             Self::Operations => "operations topic",
             Self::Target => "target topic",
         })
@@ -34,7 +37,7 @@ impl TopicRole {
     pub(crate) fn needs(self) -> &'static [Operation] {
         match self {
             Self::Origin => &[Operation::Read],
-            Self::Retry | Self::Operations => &[Operation::Read, Operation::Write],
+            Self::Retry | Self::Control | Self::Operations => &[Operation::Read, Operation::Write],
             Self::DeadLetter | Self::Target => &[Operation::Write],
         }
     }
@@ -80,6 +83,15 @@ pub(crate) enum TopicError {
     )]
     DeadLetterIsConsumed { name: String, other: TopicRole },
 
+    #[error(
+        "control topic `{name}` is also the subscription's {other}: give it a name of its own, such as \
+         `{name}-keylane-control`"
+    )]
+    ControlIsUsed { name: String, other: TopicRole },
+
+    #[error("control topic `{name}` {problem}")]
+    ControlTopic { name: String, problem: String },
+
     #[error("the Kafka client refuses its settings: {reason}; correct that setting")]
     Settings { reason: String },
 
@@ -101,9 +113,10 @@ pub(crate) enum TopicError {
         cause: String,
     },
 
-    #[error("{} on `{bootstrap_servers}`: {}; create or correct the name", missing(.topics), list(.topics))]
+    #[error("{} on `{bootstrap_servers}`: {}; create or correct the name", missing(.topics), list(.group, .topics))]
     Missing {
         bootstrap_servers: String,
+        group: String,
         topics: Vec<NamedTopic>,
     },
 
@@ -138,10 +151,22 @@ fn missing(topics: &[NamedTopic]) -> String {
     }
 }
 
-fn list(topics: &[NamedTopic]) -> String {
-    topics
-        .iter()
-        .map(NamedTopic::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+fn list(group: &str, topics: &[NamedTopic]) -> String {
+    let described = |topic: &NamedTopic| match topic.role {
+        TopicRole::Control => format!("{topic} ({})", how_to_create_control(group, &topic.name)),
+        _ => topic.to_string(),
+    };
+    topics.iter().map(described).collect::<Vec<_>>().join(", ")
+}
+
+/// What an operator has to do.
+pub(crate) fn how_to_create_control(group: &str, name: &str) -> String {
+    let named = match name == ControlTopic::name_for(group) {
+        true => String::new(),
+        false => format!(" --control-topic {name}"),
+    };
+    format!(
+        "create it by `keylane control create {group}{named}`, or by `kafka-topics.sh --bootstrap-server BROKER \
+         --create --topic {name} --partitions 1 --config cleanup.policy=compact`"
+    )
 }

@@ -168,6 +168,7 @@ mod tests {
             origins: &origins,
             retry: None,
             dead_letter: None,
+            control: None,
             group: "g",
         };
         assert_eq!(warnings(&broker, &plan), [""; 0], "it is empty");

@@ -12,7 +12,7 @@ mod plan;
 pub use create::{CreateTopicsError, NewTopic, TopicCreation, create_topics};
 
 pub(crate) use cluster::{Cluster, Lookup};
-pub(crate) use error::{NamedTopic, TopicError, TopicRole};
+pub(crate) use error::{NamedTopic, TopicError, TopicRole, how_to_create_control};
 pub(crate) use last_error::{LastError, is_tls_alert};
 pub(crate) use plan::{TopicPlan, TopicReport, check};
 

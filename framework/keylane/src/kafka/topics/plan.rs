@@ -21,6 +21,7 @@ pub(crate) struct TopicPlan<'a> {
     pub(crate) origins: &'a [String],
     pub(crate) retry: Option<&'a str>,
     pub(crate) dead_letter: Option<&'a str>,
+    pub(crate) control: Option<&'a str>,
     /// The consumer group.
     pub(crate) group: &'a str,
 }
@@ -74,7 +75,7 @@ pub(crate) fn check(
     let topics = plan.named()?;
     let cluster = Cluster::new(client_config)?;
     let deadline = Instant::now() + timeout;
-    let partitions = find(&cluster, &topics, timeout)?;
+    let partitions = find(&cluster, &topics, plan.group, timeout)?;
     check_permissions(&cluster, &topics, &partitions, plan.group, deadline)?;
     let too_small = plan.too_small(&partitions);
     let mut warnings: Vec<_> = too_small.iter().map(ToString::to_string).collect();
@@ -104,6 +105,7 @@ impl TopicPlan<'_> {
             self.dead_letter
                 .map(|name| named(TopicRole::DeadLetter, name)),
         );
+        topics.extend(self.control.map(|name| named(TopicRole::Control, name)));
 
         if self.origins.is_empty() {
             return Err(TopicError::NoOrigin);
@@ -123,6 +125,10 @@ impl TopicPlan<'_> {
                 return Err(match topic.role {
                     TopicRole::Retry => TopicError::RetryIsOrigin { name },
                     TopicRole::DeadLetter => TopicError::DeadLetterIsConsumed {
+                        name,
+                        other: earlier.role,
+                    },
+                    TopicRole::Control => TopicError::ControlIsUsed {
                         name,
                         other: earlier.role,
                     },
@@ -165,6 +171,7 @@ impl TopicPlan<'_> {
 fn find(
     cluster: &Cluster,
     topics: &[NamedTopic],
+    group: &str,
     timeout: Duration,
 ) -> Result<BTreeMap<String, i32>, TopicError> {
     let started = Instant::now();
@@ -186,6 +193,7 @@ fn find(
     } else {
         Err(TopicError::Missing {
             bootstrap_servers: cluster.bootstrap_servers().to_owned(),
+            group: group.to_owned(),
             topics: missing,
         })
     }
@@ -267,6 +275,7 @@ mod tests {
             origins: &origins,
             retry,
             dead_letter,
+            control: None,
             group: "g",
         };
         check(&config, &plan, Duration::ZERO)
@@ -313,6 +322,7 @@ mod tests {
             origins: &["a".to_owned()],
             retry: None,
             dead_letter: None,
+            control: None,
             group: "g",
         };
         let error = check(&config, &plan, Duration::from_secs(5)).unwrap_err();
@@ -336,6 +346,7 @@ mod tests {
                 origins: &["a".to_owned()],
                 retry: None,
                 dead_letter: None,
+                control: None,
                 group: "g",
             };
             done.send(check(&config, &plan, Duration::from_millis(800)))
@@ -361,6 +372,7 @@ mod tests {
             origins: &["a".to_owned()],
             retry: None,
             dead_letter: None,
+            control: None,
             group: "g",
         };
         let text = check(&config, &plan, Duration::ZERO)
@@ -398,6 +410,7 @@ mod broker_tests {
             origins: &origins,
             retry: Some("retry"),
             dead_letter: Some("dead"),
+            control: None,
             group: "g",
         };
         let report = check(&config(&broker), &plan, Duration::from_secs(10)).unwrap();
@@ -424,6 +437,7 @@ mod broker_tests {
             origins: &origins,
             retry: Some("gone-retry"),
             dead_letter: Some("gone-dead"),
+            control: None,
             group: "g",
         };
         for _ in 0..2 {
@@ -448,6 +462,7 @@ mod broker_tests {
             origins: &["late".to_owned()],
             retry: None,
             dead_letter: None,
+            control: None,
             group: "g",
         };
         let cluster = Cluster::new(&config).unwrap();
@@ -458,7 +473,7 @@ mod broker_tests {
         assert_eq!(missing, topics);
         broker.create_topic("late", 3).unwrap();
         assert_eq!(
-            find(&cluster, &missing, Duration::from_secs(10)).unwrap(),
+            find(&cluster, &missing, "g", Duration::from_secs(10)).unwrap(),
             [("late".to_owned(), 3)].into()
         );
     }

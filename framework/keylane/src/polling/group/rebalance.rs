@@ -29,6 +29,9 @@ impl Group {
                 // Before the new ones are opened: those that stay wait already.
                 member.wake_fetchers();
                 member.assignment.membership = membership.map(Into::into);
+                if let Some(feed) = &member.control.feed {
+                    feed.set_membership(member.assignment.membership.clone());
+                }
                 self.standing.assigned();
                 member.metrics.rebalance(Rebalance::Assign);
                 member.control.troubles.forget_unreadable();

@@ -10,9 +10,10 @@ use keylane_core::member::{
 };
 use keylane_core::{
     Beginning, Budget, EmptiedLog, LeaderEpoch, LogRange, Moment, NotDueEpisode, OwnerWatch,
-    Position, Reset, StartQuestion, StartSigns, Step, Withheld,
+    PartitionDirectives, Position, Reset, StartQuestion, StartSigns, Step, Withheld,
 };
 
+use super::steering::Steered;
 use crate::kafka::{NewPartition, READ_LIMIT};
 use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::record::Record;
@@ -49,9 +50,16 @@ pub(crate) struct Assigned {
     pub(crate) start_question: StartQuestion,
     pub(crate) limits: PartitionLimits,
     pub(crate) not_due_episode: NotDueEpisode,
-    /// The user paused the subscription or this partition, and the owner has the order.
+    /// The user paused the subscription or this partition.
+    pub(crate) held_by_user: bool,
+    /// What the control topic orders.
+    pub(crate) steered: Steered,
+    /// What the control topic directs, as the owner has it, and how many times it has changed.
+    directives: PartitionDirectives,
+    directed: u64,
+    /// The user or the control topic pauses it, and the owner has the order.
     pub(crate) held: bool,
-    /// How many times the user paused it in this epoch.
+    /// How many times it was paused in this epoch.
     pub(crate) pauses: u64,
     /// Whether the client was ordered to pause.
     pub(crate) fetch_paused: bool,
@@ -103,6 +111,10 @@ impl Assigned {
             start_question: StartQuestion::default(),
             limits: PartitionLimits { records, ahead },
             not_due_episode: NotDueEpisode::default(),
+            held_by_user: false,
+            steered: Steered::default(),
+            directives: PartitionDirectives::default(),
+            directed: 0,
             held: false,
             pauses: 0,
             fetch_paused: false,
@@ -202,7 +214,7 @@ impl Assigned {
             .saturating_sub(self.progress.released_bytes())
     }
 
-    /// Begins or ends a pause by the user; whether that is news.
+    /// Begins or ends a pause by the user or the control topic; whether that is news.
     pub(crate) fn set_held(&mut self, held: bool) -> bool {
         let is_news = held != self.held;
         if is_news {
@@ -214,7 +226,22 @@ impl Assigned {
         is_news
     }
 
-    /// Whether the pause by the user is in force: the owner, which may have been in the middle of a
+    /// Gives the owner what the control topic directs, where that has changed.
+    pub(super) fn direct(&mut self, directives: PartitionDirectives) {
+        if directives != self.directives {
+            self.directives = directives.clone();
+            self.directed += 1;
+            self.inbox.direct(self.directed, directives);
+        }
+    }
+
+    /// Whether the owner has read what the control topic orders: what that forbids starts no longer.
+    pub(super) fn obeys_control(&self) -> bool {
+        let is_paused = !self.held || self.is_at_rest();
+        self.has_ended() || (is_paused && self.progress.directed() == self.directed)
+    }
+
+    /// Whether such a pause is in force: the owner, which may have been in the middle of a
     /// pass, has read it.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.held && self.progress.pause() == self.pauses

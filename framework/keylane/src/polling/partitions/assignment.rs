@@ -10,12 +10,13 @@ use keylane_core::{
 
 use super::assigned::Assigned;
 use super::batching::Batching;
+use super::steering::{Steered, Steering};
 use crate::kafka::{Cached, Client, FailedFetch, NativeMessage, NewPartition, READ_LIMIT, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
 use crate::runtime::{EpochStart, Inbox, Progress, instance};
-use crate::status::{Control, OutageWatch};
+use crate::status::{Control, ControlFeed, OutageWatch};
 
 /// All partitions this member owns.
 pub(crate) struct Assignment {
@@ -30,6 +31,8 @@ pub(crate) struct Assignment {
     /// The group's name for the latest assignment.
     pub(crate) membership: Option<Arc<str>>,
     settings: Arc<PollSettings>,
+    /// Present where there is a control topic.
+    steering: Option<Steering>,
     open: OwnerFactory,
     /// Epochs that have ended while a task still works for them. Bounded: a partition starts
     /// nothing as long as one of its own is here.
@@ -37,7 +40,11 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
-    pub(crate) fn new(settings: Arc<PollSettings>, open: OwnerFactory) -> Self {
+    pub(crate) fn new(
+        settings: Arc<PollSettings>,
+        feed: Option<Arc<ControlFeed>>,
+        open: OwnerFactory,
+    ) -> Self {
         let limit = settings.limits.pending_bytes as u64;
         Self {
             partitions: Vec::new(),
@@ -47,6 +54,7 @@ impl Assignment {
             last_epoch: 0,
             membership: None,
             settings,
+            steering: feed.map(Steering::new),
             open,
             leaving: Vec::new(),
         }
@@ -54,11 +62,14 @@ impl Assignment {
 
     /// Opens an owner for a partition that was just assigned.
     pub(crate) fn open_assigned(&mut self, new: NewPartition) {
-        self.open(new, self.paused);
+        let steering = self.steering.as_ref();
+        let steered = steering.map_or_else(Steered::default, |it| Steered::waiting_for(it.ask()));
+        self.open(new, self.paused, steered);
     }
 
-    /// Begins a new epoch. `held`: the user has paused the partition.
-    pub(super) fn open(&mut self, new: NewPartition, held: bool) {
+    /// Begins a new epoch. `held_by_user`: the user has paused the partition.
+    pub(super) fn open(&mut self, new: NewPartition, held_by_user: bool, steered: Steered) {
+        let held = held_by_user || steered.is_held();
         // A partition cannot be assigned twice; were it, the older epoch would be the wrong one.
         self.close_now(&new.topic, new.partition);
         self.last_epoch += 1;
@@ -126,6 +137,7 @@ impl Assignment {
         let commits = EpochCommits::new(place, epoch);
         let mut assigned =
             Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
+        (assigned.held_by_user, assigned.steered) = (held_by_user, steered);
         (assigned.held, assigned.pauses) = (held, u64::from(held));
         assigned.stale_end = new.stale_end;
         assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
@@ -138,6 +150,9 @@ impl Assignment {
                 "the topic was deleted and re-created: what was committed is about a topic that is gone; reading from the beginning"
             );
             assigned.read_metrics.topic_recreated();
+        }
+        if let Some(steering) = &self.steering {
+            steering.begin(&mut assigned);
         }
         self.partitions.push(assigned);
         self.batching.table_changed();
@@ -206,13 +221,20 @@ impl Assignment {
         same.map(|(_, _, life)| life.clone()).collect()
     }
 
-    /// Takes in which partitions the user has paused. Returns whether that is news.
+    /// Takes in which partitions the user or the control topic has paused. Returns whether that is
+    /// news.
     pub(crate) fn hold(&mut self, control: &Control) -> bool {
+        if let Some(steering) = &mut self.steering {
+            steering.look(&mut self.partitions);
+        }
         let mut is_news = false;
         for partition in &mut self.partitions {
             let (topic, id) = (&partition.topic, partition.partition);
-            let held = self.paused || control.is_partition_paused(topic, id);
-            is_news |= partition.set_held(held);
+            partition.held_by_user = self.paused || control.is_partition_paused(topic, id);
+            is_news |= partition.set_held(partition.held_by_user || partition.steered.is_held());
+        }
+        if let Some(steering) = &mut self.steering {
+            steering.look_whether_in_force(&self.partitions);
         }
         is_news
     }
@@ -241,7 +263,9 @@ impl Assignment {
         for (place, partition) in self.partitions.iter_mut().enumerate() {
             let wish = PauseWish {
                 over_limit: partition.is_over_limit(outages),
-                held: partition.held,
+                // What waits for the control topic for a moment is read: to stop and to go on costs
+                // more.
+                held: partition.held_by_user || partition.steered.pause.is_some(),
                 revoking: partition.revoking,
                 searching: partition.beginning.is_some(),
             };

@@ -6,6 +6,7 @@ mod assignment;
 mod batching;
 mod beginnings;
 mod next_epochs;
+mod steering;
 
 pub(crate) use assigned::Assigned;
 pub(crate) use assignment::Assignment;

@@ -46,7 +46,7 @@ impl Assignment {
                 beginning: None,
                 ..old.replacement()
             };
-            self.open(new, old.held);
+            self.open(new, old.held_by_user, old.steered.clone());
             if let Some(new) = self.find(topic, *partition) {
                 new.fetch_paused = old.fetch_paused;
                 if matches!(next, NextEpoch::From(_)) {
@@ -178,7 +178,7 @@ impl Assignment {
     /// Opens `new` in place of `old`, which is closed.
     fn replace(&mut self, old: &mut Assigned, new: NewPartition) {
         let (topic, partition) = (old.topic.clone(), old.partition);
-        self.open(new, old.held);
+        self.open(new, old.held_by_user, old.steered.clone());
         if let Some(new) = self.find(&topic, partition) {
             new.fetch_paused = old.fetch_paused;
             new.log.continue_from(&mut old.log);

@@ -35,14 +35,20 @@ pub(super) fn paused_by(
     common: &Common,
     figures: &OwnerFigures,
 ) -> Option<PausedBy> {
+    if assigned.steered.waits() {
+        return Some(PausedBy::Control);
+    }
     if !assigned.fetch_paused {
         return assigned
             .start_question
             .is_unanswered()
             .then_some(PausedBy::NoPosition);
     }
-    if assigned.held {
+    if assigned.held_by_user {
         return Some(PausedBy::User);
+    }
+    if assigned.steered.pause.is_some() {
+        return Some(PausedBy::Control);
     }
     if assigned.revoking || common.draining {
         return Some(PausedBy::HandOver);

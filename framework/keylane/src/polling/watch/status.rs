@@ -78,7 +78,9 @@ fn status(
     watchdog: &Watchdog,
 ) -> PartitionStatus {
     // The pause first: what it left running shows in the figures then.
-    let paused_by_user = assigned.is_at_rest();
+    // One that waits for the control topic alone is not paused by a user.
+    let is_paused = assigned.held_by_user || assigned.steered.pause.is_some();
+    let paused_by_user = assigned.is_at_rest() && is_paused;
     let pending = assigned.pending_records();
     let figures = assigned.progress.figures();
     let mut snapshot = figures.snapshot;
@@ -96,6 +98,7 @@ fn status(
         paused: assigned.fetch_paused,
         paused_by: paused_by(assigned, common, &figures),
         paused_by_user,
+        paused_by_control: assigned.steered.pause.as_deref().cloned(),
         waits_for_place: figures.waits_for_place,
         delivered_offset: assigned.log.next().map(|next| next.get() - 1),
         lag_records,

@@ -33,7 +33,7 @@ impl Member {
                 ("session.timeout.ms", "300000"),
             ],
         );
-        let mut assignment = Assignment::new(Arc::new(settings()), Box::new(drop));
+        let mut assignment = Assignment::new(Arc::new(settings()), None, Box::new(drop));
         assignment.open_assigned(new_partition(0));
         assignment.open_assigned(new_partition(1));
         end_owner(&assignment, 0);
