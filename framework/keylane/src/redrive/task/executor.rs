@@ -19,7 +19,7 @@ use crate::kafka::topics::map_partition;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::transactions::{TransactionError, Transactions};
 use crate::producer::{TaskFormat, TaskSource};
-use crate::redrive::ops::records::{OpsKey, TaskRecord, read, written};
+use crate::redrive::ops::records::{OpsKey, TaskRecord, written};
 use crate::redrive::ops::{CancelRequest, OnRefused, TaskProgress, TaskState};
 use crate::redrive::{Redrive, RedriveTaskError};
 use crate::support::clock;
@@ -139,7 +139,7 @@ impl Executor {
                 Next::AwaitCanary => self.look_at_canary()?,
                 Next::Stopped(Stopped::Cancelled) => {
                     let request = self.cancelled.as_ref();
-                    let reason = request.map(|it| format!("by {}: {}", it.who, it.why));
+                    let reason = request.map(CancelRequest::text);
                     return self.finish(TaskState::Cancelled, reason);
                 }
                 Next::Stopped(Stopped::CanaryFailed) => {
@@ -155,13 +155,13 @@ impl Executor {
         Moment::new(self.began.elapsed())
     }
 
-    /// Looks whether somebody has requested the end, and waits so long at most.
+    /// Looks for a request to end the task, and waits at most this long for one.
     fn follow(&mut self, wait: Duration) -> Result<(), RedriveTaskError> {
         let (mut cancel, own) = (None, OpsKey::Cancel(self.id.clone()));
         let followed = self.log.follow(wait, |record| {
             let is_own = record.key().and_then(OpsKey::read) == Some(own.clone());
             if let Some(value) = record.value().filter(|_| is_own) {
-                cancel = read::<CancelRequest>(value).ok();
+                cancel = Some(CancelRequest::read(value));
             }
         });
         followed.map_err(|reason| self.setup.ops.unusable(reason))?;
@@ -243,7 +243,7 @@ impl Executor {
         }
     }
 
-    /// Reads letters until there are so many items, or enough for now.
+    /// Reads letters until there are this many items, or enough for now.
     fn fill(&mut self, first: u64, count: u64) -> Result<(), RedriveTaskError> {
         let began = Instant::now();
         let bytes = |item: &Item| match item {
@@ -327,7 +327,6 @@ impl Executor {
         let outcomes = watch.look();
         let outcomes = outcomes.map_err(|reason| RedriveTaskError::Transaction { reason })?;
         self.run.canary(canary.verdict(outcomes));
-        // Others need the brokers too.
         self.follow(LOOK_EVERY)
     }
 
