@@ -10,7 +10,7 @@ use std::{
 };
 
 use keylane::dead_letter::Filter;
-use keylane::redrive::ops::{OpsTopic, TaskState};
+use keylane::redrive::ops::{OnRefused, OpsTopic, TaskState};
 use keylane::redrive::{Ended, RedriveTask, RedriveTaskError};
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes, StoredRecord},
@@ -19,6 +19,9 @@ use keylane_integration_tests::{
     process::Process,
     wait::wait_until,
 };
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, Producer};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 3;
@@ -312,6 +315,38 @@ async fn a_second_executor_fences_the_first_and_nothing_is_copied_twice() {
     scene.check_copies(0..500).await;
 }
 
+/// As the brokers do where a transaction is open for too long: they give its transactional id another
+/// epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redrive_whose_lock_was_taken_away_goes_on_where_no_other_one_took_over() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka).await;
+    scene.write(400, 5, |_| "exhausted").await;
+    let done = Arc::new(AtomicU64::new(0));
+    let of_progress = done.clone();
+    let task = scene.task().id("first").rate(100);
+    let task = task.on_progress(move |it| of_progress.store(it.done, Ordering::Relaxed));
+    let running = tokio::spawn(task.run());
+    wait_until("it copies", DEADLINE, || done.load(Ordering::Relaxed) > 0).await;
+    let id = format!("keylane-redrive/{}/{}", scene.group, scene.dead);
+    let servers = kafka.bootstrap_servers().to_owned();
+    let fence = move || {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("transactional.id", id)
+            .create()
+            .unwrap();
+        producer.init_transactions(DEADLINE).unwrap();
+    };
+    tokio::task::spawn_blocking(fence).await.unwrap();
+    let ended = running.await.unwrap().unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.copied()),
+        (TaskState::Done, 400)
+    );
+    scene.check_copies(0..400).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
     let kafka = kafka_or_skip!(Nodes::One);
@@ -399,4 +434,109 @@ async fn letters_of_a_topic_that_was_re_created_are_none_that_were_redriven_befo
     );
     let ended = scene.task().take_over().run().await.unwrap();
     assert_eq!(ended.progress.copied(), 20);
+}
+
+/// The letters of a topic, and of none of their copies the broker says at first what is wrong with it
+/// alone.
+struct Refusals {
+    scene: Scene,
+    targets: Vec<String>,
+}
+
+impl Refusals {
+    const COUNT: i64 = 60;
+
+    /// Letters to these topics by turns.
+    async fn new(
+        kafka: &'static Kafka,
+        targets: &[(&str, (&str, &str))],
+        change: impl Fn(i64, &mut NewRecord),
+    ) -> Self {
+        let scene = Scene::new(kafka).await;
+        let mut topics = Vec::new();
+        for (name, setting) in targets {
+            let topic = kafka.unique(name);
+            kafka.create_topic(&topic, 1, 1, &[*setting]).await.unwrap();
+            topics.push(topic);
+        }
+        let letters = (0..Self::COUNT).map(|number| {
+            let target = &topics[number as usize % topics.len()];
+            let mut letter = letter(number, number, "exhausted", target, &scene.group);
+            letter.partition = Some(0);
+            change(number, &mut letter);
+            letter
+        });
+        kafka.produce(&scene.dead, letters.collect()).await.unwrap();
+        Self {
+            scene,
+            targets: topics,
+        }
+    }
+
+    /// The task stops at the first of these letters, and passes over exactly these.
+    async fn check(&self, refused: &[i64], task: impl Fn(&Scene) -> RedriveTask) {
+        let Self { scene, targets } = self;
+        let place = |number: i64| format!("{}-0@{number}", scene.dead);
+        let error = task(scene).id("stops").run().await.unwrap_err();
+        assert!(
+            matches!(&error, RedriveTaskError::Refused { place: it, .. } if *it == place(refused[0])),
+            "{error}"
+        );
+        let state = scene.ops().read().await.unwrap();
+        assert_eq!(state.task("stops").unwrap().record.state, TaskState::Failed);
+
+        let task = task(scene).on_refused(OnRefused::Skip);
+        let ended = task.run().await.unwrap();
+        assert_eq!(ended.state, TaskState::Done);
+        let examples = ended.refused.examples;
+        assert_eq!(examples.len(), refused.len(), "{examples:?}");
+        for (example, number) in examples.iter().zip(refused) {
+            assert!(example.starts_with(&place(*number)), "{example}");
+        }
+        let mut copied = BTreeSet::new();
+        for topic in targets {
+            for copy in scene.kafka.read_all(topic).await.unwrap() {
+                assert!(copied.insert(origin(&copy)), "{copy:?}");
+            }
+        }
+        assert_eq!(copied.len() + refused.len(), Self::COUNT as usize);
+    }
+}
+
+const COMPACTED: (&str, (&str, &str)) = ("compacted", ("cleanup.policy", "compact"));
+const SMALL: (&str, (&str, &str)) = ("small", ("max.message.bytes", "30000"));
+
+/// It does not become smaller by compression.
+fn large() -> Option<Vec<u8>> {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new();
+    Some((0..50_000).map(|at| random.hash_one(at) as u8).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_batch_that_the_broker_refuses_only_the_letters_to_blame_are_passed_over() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    // Of the others of a batch the broker says that they were in it.
+    let invalid = Refusals::new(kafka, &[COMPACTED], |number, letter| {
+        if [33, 47].contains(&number) {
+            letter.key = None;
+        }
+    });
+    let task = |scene: &Scene| scene.task();
+    invalid.await.check(&[33, 47], task).await;
+    // The whole batch is refused, and what goes to the other topic is not sent any more.
+    let both = Refusals::new(kafka, &[COMPACTED, SMALL], |number, letter| match number {
+        31 => letter.value = large(),
+        34 => letter.key = None,
+        _ => {}
+    });
+    both.await.check(&[31, 34], task).await;
+    // The client itself refuses it, when others are on their way.
+    let of_client = Refusals::new(kafka, &[COMPACTED], |number, letter| {
+        if number == 30 {
+            letter.value = large();
+        }
+    });
+    let limited = |scene: &Scene| scene.task().kafka("message.max.bytes", "40000");
+    of_client.await.check(&[30], limited).await;
 }

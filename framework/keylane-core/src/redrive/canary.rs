@@ -6,7 +6,7 @@ pub const MAX_CANARY: u32 = 10_000;
 /// Copies that have to succeed before others begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Canary {
-    /// How many: the task's first turns, at most [`MAX_CANARY`].
+    /// How many: the task's first ones, at most [`MAX_CANARY`].
     pub copies: u32,
     /// How many in a hundred of them have to succeed.
     pub percent: u8,
@@ -35,8 +35,8 @@ pub enum Verdict {
 }
 
 impl Canary {
-    /// As soon as the open outcomes cannot change it. Turns without a copy, whose letters are gone,
-    /// do not count.
+    /// As soon as the open outcomes cannot change it. Without any outcome it is failed: nothing shows
+    /// that the copies succeed.
     ///
     /// # Examples
     /// ```
@@ -47,14 +47,16 @@ impl Canary {
     /// assert_eq!(verdict(7, 2, 1), Verdict::Open);
     /// assert_eq!(verdict(8, 1, 1), Verdict::Passed);
     /// assert_eq!(verdict(1, 3, 6), Verdict::Failed);
+    /// assert_eq!(verdict(0, 0, 0), Verdict::Failed);
     /// ```
     pub fn verdict(self, outcomes: Outcomes) -> Verdict {
         let [succeeded, failed, open] =
             [outcomes.succeeded, outcomes.failed, outcomes.open].map(u64::from);
         let needed = (succeeded + failed + open) * u64::from(self.percent.min(100));
-        if succeeded * 100 >= needed {
+        let is_empty = succeeded + failed + open == 0;
+        if succeeded * 100 >= needed && !is_empty {
             Verdict::Passed
-        } else if (succeeded + open) * 100 < needed {
+        } else if (succeeded + open) * 100 < needed || is_empty {
             Verdict::Failed
         } else {
             Verdict::Open

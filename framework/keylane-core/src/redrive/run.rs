@@ -39,12 +39,13 @@ impl Default for RunSettings {
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Copy these turns in one transaction, or the first of them, and report it by
-    /// [`Run::copied`].
+    /// Copy these turns in one transaction, or the first of them. Report its beginning by
+    /// [`Run::begun`], without which there is no rate, and its commit by [`Run::copied`].
     Copy(Range<u64>),
     /// Nothing before this moment.
     Wait(Moment),
-    /// Find out what became of the canary, and report it by [`Run::canary`].
+    /// Find out what became of the canary, which are all copies until now, and report it by
+    /// [`Run::canary`].
     AwaitCanary,
     /// The task ends before its last turn.
     Stopped(Stopped),
@@ -61,7 +62,7 @@ pub enum Stopped {
     CanaryFailed,
 }
 
-/// A run of a task. What survives it is one number: how many turns are done.
+/// A run of a task. What survives it is how many turns are done, and how many of them have a copy.
 ///
 /// # Examples
 /// ```
@@ -69,11 +70,11 @@ pub enum Stopped {
 /// use keylane_core::redrive::{Next, Run, RunSettings};
 ///
 /// let settings = RunSettings { window: 100, ..RunSettings::default() };
-/// let mut run = Run::new(250, 120, settings);
+/// let mut run = Run::new(250, 120, 118, settings);
 /// assert_eq!(run.next(Moment::ORIGIN), Next::Copy(120..220));
-/// run.copied(220);
+/// run.copied(220, 100);
 /// assert_eq!(run.next(Moment::ORIGIN), Next::Copy(220..250));
-/// run.copied(250);
+/// run.copied(250, 30);
 /// assert_eq!(run.next(Moment::ORIGIN), Next::Done);
 /// ```
 #[derive(Debug)]
@@ -83,7 +84,9 @@ pub struct Run {
     /// The turns that the task has.
     end: u64,
     done: u64,
-    /// The turns of the canary.
+    /// Those of them that have a copy.
+    copies: u64,
+    /// The copies of the canary.
     canary: u64,
     verdict: Verdict,
     not_before: Moment,
@@ -91,18 +94,19 @@ pub struct Run {
 }
 
 impl Run {
-    /// Of a task with this many turns, of which the first ones are done.
-    pub fn new(turns: u64, done: u64, settings: RunSettings) -> Self {
+    /// Of a task with this many turns, of which the first ones are done, so many of them by a copy.
+    pub fn new(turns: u64, done: u64, copies: u64, settings: RunSettings) -> Self {
         let end = settings.max.map_or(turns, |max| max.min(turns));
-        let copies = settings.canary.map_or(0, |it| it.copies.min(MAX_CANARY));
-        let canary = u64::from(copies).min(end);
+        let canary = settings.canary.map_or(0, |it| it.copies.min(MAX_CANARY));
+        let canary = u64::from(canary);
         // An earlier run went on behind it.
-        let has_passed = canary == 0 || done > canary;
+        let has_passed = canary == 0 || copies > canary;
         Self {
             window: settings.window.clamp(1, MAX_WINDOW).into(),
             rate: settings.rate.filter(|rate| *rate > 0),
             end,
             done: done.min(end),
+            copies,
             canary,
             verdict: if has_passed {
                 Verdict::Passed
@@ -119,16 +123,20 @@ impl Run {
         (self.end, self.done)
     }
 
-    /// The turns whose outcomes [`Next::AwaitCanary`] waits for.
-    pub fn canary_turns(&self) -> Range<u64> {
-        0..self.canary
+    /// Whether the others wait for the canary, or will.
+    pub fn has_canary(&self) -> bool {
+        self.verdict == Verdict::Open
     }
 
     /// What to do next.
     pub fn next(&self, now: Moment) -> Next {
         let open = match self.verdict {
             Verdict::Passed => self.end,
-            Verdict::Open => self.canary,
+            // Turns without a copy show nothing: others take their place.
+            Verdict::Open => {
+                let missing = self.canary.saturating_sub(self.copies);
+                self.end.min(self.done.saturating_add(missing))
+            }
             Verdict::Failed => 0,
         };
         if self.done >= self.end {
@@ -161,9 +169,11 @@ impl Run {
         }
     }
 
-    /// The turns before this one are done: their copies are committed, or their letters gone.
-    pub fn copied(&mut self, until: u64) {
+    /// The turns before this one are done: so many more copies are committed, and the letters of the
+    /// others are gone, or were passed over.
+    pub fn copied(&mut self, until: u64, copies: u64) {
         self.done = self.done.max(until.min(self.end));
+        self.copies = self.copies.saturating_add(copies);
     }
 
     /// What became of the canary.

@@ -115,7 +115,16 @@ pub(crate) fn ranges(
     topic: &str,
     within: Duration,
 ) -> Result<Vec<LetterRange>, TopicError> {
-    let (started, cluster) = (Instant::now(), Cluster::new(config)?);
+    ranges_by(&Cluster::new(config)?, topic, within)
+}
+
+/// The same, by a client that is there.
+pub(crate) fn ranges_by(
+    cluster: &Cluster,
+    topic: &str,
+    within: Duration,
+) -> Result<Vec<LetterRange>, TopicError> {
+    let started = Instant::now();
     let named = NamedTopic {
         role: TopicRole::DeadLetter,
         name: topic.to_owned(),

@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::SeekReader;
 use super::operator::block_on;
-use super::permissions::Operation;
+use super::permissions::Allowed;
 use super::topic_ids::{Answer, Inquiry};
 use super::topics::{Cluster, LastError, Lookup, NamedTopic, TopicRole};
 use crate::kafka::config::{ClientSettings, creation_error};
@@ -130,7 +130,8 @@ fn log_ids(cluster: &Cluster, topics: &[&str], patience: Duration) -> BTreeMap<S
     logs.into_iter().map(text).collect()
 }
 
-/// Creates an operations topic, unless there is one.
+/// Creates an operations topic, unless there is one. This client has to be allowed to read and write
+/// it.
 pub(crate) fn create_ops_topic(
     config: &ClientSettings,
     topic: &str,
@@ -139,7 +140,11 @@ pub(crate) fn create_ops_topic(
     let cluster = Cluster::new(config).map_err(|error| error.to_string())?;
     let exists = || look_up(&cluster, TopicRole::Operations, topic, patience);
     if exists()?.is_some() {
-        return Ok(());
+        let role = TopicRole::Operations;
+        return match forbidden(&cluster, role, &[topic], patience) {
+            Some(_) => Err(advice_on(role)),
+            None => Ok(()),
+        };
     }
     let advice =
         "create it with 1 partition and cleanup.policy=compact, or allow this client to create it";
@@ -189,16 +194,33 @@ pub(crate) fn writable_topics(
         partitions.insert(topic.clone(), found.ok_or_else(missing)?);
     }
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-    let allowed = cluster.allowed_on(&names, Instant::now() + patience);
-    let mut forbidden = (allowed.iter()).filter(|(_, it)| it.forbids(Operation::Write));
-    match forbidden.next() {
-        Some((topic, _)) => Err((topic.clone(), FORBIDDEN.to_owned())),
+    let role = TopicRole::Target;
+    match forbidden(&cluster, role, &names, patience) {
+        Some(topic) => Err((topic, advice_on(role))),
         None => Ok(partitions),
     }
 }
 
-const FORBIDDEN: &str =
-    "the cluster's ACLs do not let this client use it; allow READ and WRITE on it";
+/// One of these topics that this client may not use as its role needs it.
+fn forbidden(
+    cluster: &Cluster,
+    role: TopicRole,
+    topics: &[&str],
+    patience: Duration,
+) -> Option<String> {
+    let allowed = cluster.allowed_on(topics, Instant::now() + patience);
+    let is_forbidden = |it: &Allowed| role.needs().iter().any(|need| it.forbids(*need));
+    let mut forbidden = allowed.into_iter().filter(|(_, it)| is_forbidden(it));
+    forbidden.next().map(|(topic, _)| topic)
+}
+
+fn advice_on(role: TopicRole) -> String {
+    let needs = match role {
+        TopicRole::Operations => "READ and WRITE",
+        _ => "WRITE (and READ, with a canary)",
+    };
+    format!("the cluster's ACLs do not let this client use it; allow {needs} on it")
+}
 
 fn look_up(
     cluster: &Cluster,
@@ -212,6 +234,6 @@ fn look_up(
     match found.map_err(|error| error.to_string())? {
         Lookup::Found { partitions } => Ok(Some(partitions)),
         Lookup::Missing => Ok(None),
-        Lookup::Forbidden => Err(FORBIDDEN.to_owned()),
+        Lookup::Forbidden => Err(advice_on(role)),
     }
 }

@@ -16,6 +16,8 @@ use crate::record::{Arena, Record};
 /// The most records of one read.
 const AT_ONCE: usize = 200;
 const POLL: Duration = Duration::from_millis(100);
+/// A client has about one a second.
+const EVENTS_AT_ONCE: usize = 4;
 const SEEK_WITHIN: Duration = Duration::from_secs(10);
 const SEEK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
@@ -111,6 +113,14 @@ impl SeekReader {
         }
         self.place = Some((partition, offset));
         Ok(())
+    }
+
+    /// Serves the client while nothing is read: its statistics would pile up.
+    pub(crate) fn serve(&self) {
+        for _ in 0..EVENTS_AT_ONCE {
+            // Records are on the queue of our own.
+            let _ = self.client.poll(Duration::ZERO);
+        }
     }
 
     /// Hands out the next records, and moves the place on. There may be none by then.

@@ -11,11 +11,11 @@ use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::outgoing::OutgoingRecord;
 use super::queue::native_headers;
-use super::write_error::{WriteError, WriteErrorKind};
+use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::kafka::config::{
     ClientConfigError, ClientSettings, ProducerSettings, creation_error, producer_config,
 };
@@ -46,14 +46,29 @@ pub(crate) struct Transactions {
 }
 
 /// Why a transaction was not committed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum TransactionError {
-    /// Another producer has taken the transactional id.
+    /// Another producer has taken the transactional id, or the brokers ended a transaction that was
+    /// open for too long.
+    #[error("another producer has the transactional id, or a transaction was open for too long")]
     Fenced,
-    /// The record of this index cannot be written, or one of its batch.
-    Refused { index: usize, error: WriteError },
-    /// The brokers do not answer, or refuse. It may have been committed all the same, where a
-    /// commit had no answer.
+    /// The producer cannot go on; another one can.
+    #[error("{0}")]
+    Lost(String),
+    /// These records cannot be written, by their indexes.
+    #[error("{}", .0.first().map_or_else(String::new, |(_, error)| error.to_string()))]
+    Refused(Vec<(usize, WriteError)>),
+    /// A record cannot be written. The brokers refuse others with it, and do not say which it is.
+    #[error("{0}")]
+    RefusedAmong(WriteError),
+    /// The records were not written within the client's time for them. Fewer may be.
+    #[error("{0}")]
+    Slow(String),
+    /// The commit has no answer: the transaction may be committed.
+    #[error("{0}; the last transaction may be committed, which a resumed run finds out")]
+    Unanswered(String),
+    /// The brokers do not answer, or refuse.
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -65,6 +80,7 @@ impl From<ClientConfigError> for TransactionError {
 
 enum Attempt {
     Again(String),
+    Slow(String),
     Final(TransactionError),
 }
 
@@ -118,6 +134,8 @@ impl Transactions {
             .set("transaction.timeout.ms", TIMEOUT_MILLIS.to_string())
             // A transaction waits for all its records.
             .set("queue.buffering.max.ms", "1");
+        // The client is not polled between transactions, where they would pile up.
+        config.remove("statistics.interval.ms");
         let message_max_bytes = config.get("message.max.bytes");
         let message_max_bytes = message_max_bytes.and_then(|bytes| bytes.trim().parse().ok());
         let producer = BaseProducer::from_config_and_context(&config, Answers::default());
@@ -127,19 +145,52 @@ impl Transactions {
             patience,
         };
         let deadline = Instant::now() + patience;
-        taken.repeated(deadline, || taken.producer.init_transactions(SLICE))?;
+        let is_refused = || taken.producer.context().last_error.refused();
+        taken.repeated(deadline, is_refused, || {
+            taken.producer.init_transactions(SLICE)
+        })?;
         Ok(taken)
+    }
+
+    /// To be called while nothing is written.
+    pub(crate) fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
     }
 
     /// Writes these records in one transaction: all of them, or none. Where it fails for a passing
     /// reason, it is done again.
     pub(crate) fn write(&self, records: &[&OutgoingRecord]) -> Result<(), TransactionError> {
+        self.repeat(records, Attempt::Again)
+    }
+
+    /// The same, but without another attempt where it takes too long: the caller writes fewer.
+    pub(crate) fn write_in_time(
+        &self,
+        records: &[&OutgoingRecord],
+    ) -> Result<(), TransactionError> {
+        self.repeat(records, |reason| {
+            Attempt::Final(TransactionError::Slow(reason))
+        })
+    }
+
+    fn repeat(
+        &self,
+        records: &[&OutgoingRecord],
+        slow: impl Fn(String) -> Attempt,
+    ) -> Result<(), TransactionError> {
         let (deadline, mut wait) = (Instant::now() + self.patience, AGAIN_AFTER);
         loop {
-            let reason = match self.attempt(records) {
-                Ok(()) => return Ok(()),
-                Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Again(reason)) => reason,
+            let failed = match self.attempt(records) {
+                Ok(()) => {
+                    self.producer.context().last_error.forget();
+                    return Ok(());
+                }
+                Err(Attempt::Slow(reason)) => slow(reason),
+                Err(other) => other,
+            };
+            let reason = match failed {
+                Attempt::Final(error) => return Err(error),
+                Attempt::Again(reason) | Attempt::Slow(reason) => reason,
             };
             if Instant::now() >= deadline {
                 return Err(TransactionError::Failed(reason));
@@ -154,18 +205,49 @@ impl Transactions {
         lock(&self.producer.context().unwritten).clear();
         let begun = self.producer.begin_transaction();
         begun.map_err(|error| self.failure(&error))?;
-        let written = self.send(records).and_then(|()| {
-            let deadline = Instant::now() + self.patience;
-            let commit = || self.producer.commit_transaction(SLICE);
-            self.repeated(deadline, commit).map_err(Attempt::Final)
-        });
-        if let Err(Attempt::Final(TransactionError::Fenced)) = written {
-            return written;
+        let failure = match self.send(records).and_then(|()| self.commit()) {
+            Ok(()) => return Ok(()),
+            // There is nothing to abort, or it may be committed.
+            Err(
+                failure @ Attempt::Final(
+                    TransactionError::Fenced
+                    | TransactionError::Lost(_)
+                    | TransactionError::Unanswered(_),
+                ),
+            ) => return Err(failure),
+            Err(failure) => failure,
+        };
+        self.abort()?;
+        Err(failure)
+    }
+
+    /// After any failure of it the transaction is not repeated.
+    fn commit(&self) -> Result<(), Attempt> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let error = match self.producer.commit_transaction(SLICE) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            self.producer.poll(POLL);
+            if is_retriable(&error) && Instant::now() < deadline {
+                continue;
+            }
+            let requires_abort = match &error {
+                KafkaError::Transaction(error) => error.txn_requires_abort(),
+                _ => false,
+            };
+            return Err(Attempt::Final(match self.failure(&error) {
+                Attempt::Final(TransactionError::Failed(reason))
+                | Attempt::Again(reason)
+                | Attempt::Slow(reason) => match requires_abort {
+                    true => TransactionError::Failed(reason),
+                    // A call of it may still be current, and an abort would only conflict with it.
+                    false => TransactionError::Unanswered(reason),
+                },
+                Attempt::Final(other) => other,
+            }));
         }
-        written.or_else(|failure| {
-            self.abort()?;
-            Err(failure)
-        })
     }
 
     fn send(&self, records: &[&OutgoingRecord]) -> Result<(), Attempt> {
@@ -187,38 +269,36 @@ impl Transactions {
                 };
                 let is_full = error.rdkafka_error_code() == Some(Code::QueueFull);
                 if !is_full || Instant::now() >= deadline {
-                    return Err(self.unwritten(index, record, &error, true));
+                    let (topic, bytes) = (record.topic.clone(), record.bytes());
+                    let limit = self.message_max_bytes;
+                    let error = WriteError::from_client(topic, &error, bytes, limit);
+                    return Err(self.unwritten(vec![(index, error)]));
                 }
                 native = returned;
                 self.producer.poll(POLL);
             }
         }
         self.wait_for_answers();
-        let first = lock(&self.producer.context().unwritten).pop_first();
-        match first {
-            None => Ok(()),
-            Some((index, error)) => Err(self.unwritten(index, records[index], &error, false)),
+        let unwritten = std::mem::take(&mut *lock(&self.producer.context().unwritten));
+        if unwritten.is_empty() {
+            return Ok(());
         }
+        let error = |(index, error): (usize, KafkaError)| {
+            let record = records[index];
+            let error = WriteError::from_kafka(record.topic.clone(), &error, record.bytes());
+            (index, error)
+        };
+        Err(self.unwritten(unwritten.into_iter().map(error).collect()))
     }
 
-    fn unwritten(
-        &self,
-        index: usize,
-        record: &OutgoingRecord,
-        error: &KafkaError,
-        is_of_client: bool,
-    ) -> Attempt {
-        if let Some(fenced) = self.fatal() {
-            return Attempt::Final(fenced);
+    fn unwritten(&self, unwritten: Vec<(usize, WriteError)>) -> Attempt {
+        if let Some(fatal) = self.fatal() {
+            return Attempt::Final(fatal);
         }
-        let (topic, bytes) = (record.topic.clone(), record.bytes());
-        let error = match is_of_client {
-            true => WriteError::from_client(topic, error, bytes, self.message_max_bytes),
-            false => WriteError::from_kafka(topic, error, bytes),
-        };
-        match error.kind() {
-            WriteErrorKind::Transient => Attempt::Again(error.to_string()),
-            _ => Attempt::Final(TransactionError::Refused { index, error }),
+        match judged(unwritten) {
+            Attempt::Again(reason) => Attempt::Again(reason + &self.cause()),
+            Attempt::Slow(reason) => Attempt::Slow(reason + &self.cause()),
+            refused @ Attempt::Final(_) => refused,
         }
     }
 
@@ -231,17 +311,20 @@ impl Transactions {
     }
 
     fn abort(&self) -> Result<(), Attempt> {
-        self.producer.purge(PurgeConfig::default().queue());
+        // What is queued is written, to be aborted. A purge would leave a gap in the sequence
+        // numbers, and the brokers refuse what comes behind it.
         self.wait_for_answers();
         let deadline = Instant::now() + self.patience;
         let abort = || self.producer.abort_transaction(SLICE);
-        self.repeated(deadline, abort).map_err(Attempt::Final)
+        let aborted = self.repeated(deadline, || false, abort);
+        aborted.map_err(Attempt::Final)
     }
 
-    /// Calls again what may be called again, until the deadline.
+    /// Calls again what may be called again, until the deadline, or until it is in vain.
     fn repeated(
         &self,
         deadline: Instant,
+        is_in_vain: impl Fn() -> bool,
         call: impl Fn() -> KafkaResult<()>,
     ) -> Result<(), TransactionError> {
         loop {
@@ -250,16 +333,12 @@ impl Transactions {
                 Err(error) => error,
             };
             self.producer.poll(POLL);
-            let is_retriable = match &error {
-                KafkaError::Transaction(error) => error.is_retriable(),
-                KafkaError::Flush(_) => true,
-                _ => false,
-            };
-            let is_refused = self.producer.context().last_error.refused();
-            if !is_retriable || is_refused || Instant::now() >= deadline {
+            if !is_retriable(&error) || is_in_vain() || Instant::now() >= deadline {
                 return Err(match self.failure(&error) {
                     Attempt::Final(error) => error,
-                    Attempt::Again(reason) => TransactionError::Failed(reason),
+                    Attempt::Again(reason) | Attempt::Slow(reason) => {
+                        TransactionError::Failed(reason)
+                    }
                 });
             }
         }
@@ -275,27 +354,84 @@ impl Transactions {
         if is_fenced(error.code()) {
             return Attempt::Final(TransactionError::Fenced);
         }
-        let advice = match error.code() {
-            Code::TransactionalIdAuthorizationFailed => {
-                "; allow this client WRITE and DESCRIBE on transactional ids that begin with keylane-redrive/"
-            }
-            _ => "",
-        };
-        let cause = self.producer.context().last_error.text();
-        let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
-        let reason = format!("{error}{cause}{advice}");
+        let reason = format!("{error}{}{}", self.cause(), advice(error.code()));
         match error.txn_requires_abort() || error.is_retriable() {
             true => Attempt::Again(reason),
             false => Attempt::Final(TransactionError::Failed(reason)),
         }
     }
 
+    /// What the client knows of the brokers, in brackets.
+    fn cause(&self) -> String {
+        let cause = self.producer.context().last_error.text();
+        cause.map(|cause| format!(" ({cause})")).unwrap_or_default()
+    }
+
     fn fatal(&self) -> Option<TransactionError> {
         let (code, reason) = self.producer.client().fatal_error()?;
         Some(match is_fenced(code) {
             true => TransactionError::Fenced,
-            false => TransactionError::Failed(reason),
+            false => TransactionError::Lost(reason + advice(code)),
         })
+    }
+}
+
+/// What the answers say, of which there is at least one.
+fn judged(unwritten: Vec<(usize, WriteError)>) -> Attempt {
+    let code = |error: &WriteError| match error.failure {
+        WriteFailure::Kafka { code } => Some(code),
+        _ => None,
+    };
+    // Those of other records of a batch, and of records behind it.
+    let is_consequence = |error: &WriteError| {
+        matches!(
+            code(error),
+            Some(Code::InvalidDifferentRecord | Code::PurgeQueue | Code::PurgeInflight)
+        )
+    };
+    let is_refused = |error: &WriteError| error.kind() != WriteErrorKind::Transient;
+    let first = unwritten
+        .iter()
+        .min_by_key(|(index, error)| (!is_refused(error), is_consequence(error), *index));
+    let Some((_, first)) = first.cloned() else {
+        return Attempt::Again("the client gave no answer".to_owned());
+    };
+    if !is_refused(&first) {
+        return match code(&first) {
+            Some(Code::MessageTimedOut) => Attempt::Slow(first.to_string()),
+            _ => Attempt::Again(first.to_string()),
+        };
+    }
+    // Then the brokers say which records of a batch are to blame; otherwise all are.
+    let names_records =
+        (unwritten.iter()).any(|(_, error)| code(error) == Some(Code::InvalidDifferentRecord));
+    let mut refused = unwritten;
+    refused.retain(|(_, error)| is_refused(error));
+    if names_records && refused.len() > 1 {
+        refused.retain(|(_, error)| code(error) == Some(Code::InvalidRecord));
+    }
+    Attempt::Final(
+        match names_records && !refused.is_empty() || refused.len() == 1 {
+            true => TransactionError::Refused(refused),
+            false => TransactionError::RefusedAmong(first),
+        },
+    )
+}
+
+fn advice(code: Code) -> &'static str {
+    match code {
+        Code::TransactionalIdAuthorizationFailed => {
+            "; allow this client WRITE and DESCRIBE on transactional ids that begin with keylane-redrive/"
+        }
+        _ => "",
+    }
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => error.is_retriable(),
+        KafkaError::Flush(_) => true,
+        _ => false,
     }
 }
 
@@ -310,4 +446,66 @@ fn at_most(config: &mut ClientSettings, name: &str, millis: u64) {
     let given = config.get(name).and_then(|it| it.trim().parse().ok());
     let millis = given.map_or(millis, |given: u64| given.min(millis));
     config.set(name, millis.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_codes(codes: &[(usize, Code)]) -> Attempt {
+        let error = |code| {
+            WriteError::from_kafka("parking".into(), &KafkaError::MessageProduction(code), 7)
+        };
+        judged(codes.iter().map(|(at, code)| (*at, error(*code))).collect())
+    }
+
+    /// The indexes of those to blame; none where that is not known.
+    fn blamed(codes: &[(usize, Code)]) -> Vec<usize> {
+        match of_codes(codes) {
+            Attempt::Final(TransactionError::Refused(records)) => {
+                records.into_iter().map(|(index, _)| index).collect()
+            }
+            Attempt::Final(TransactionError::RefusedAmong(_)) => Vec::new(),
+            _ => panic!("it is refused: {codes:?}"),
+        }
+    }
+
+    #[test]
+    fn the_records_to_blame_are_found_among_answers_that_only_follow_from_them() {
+        use Code::{InvalidDifferentRecord as Other, InvalidRecord as Invalid};
+        use Code::{MessageSizeTooLarge as Large, MessageTimedOut, PurgeQueue as Purged};
+        assert_eq!(
+            blamed(&[(0, Other), (1, Other), (2, Invalid), (3, Other)]),
+            [2]
+        );
+        assert_eq!(blamed(&[(0, Other), (1, Invalid), (2, Invalid)]), [1, 2]);
+        assert_eq!(
+            blamed(&[(0, Purged), (1, MessageTimedOut), (7, Large)]),
+            [7]
+        );
+        assert_eq!(blamed(&[(3, Large), (4, Large), (5, Purged)]), [0; 0]);
+        // A broker that does not name records refuses all of the batch.
+        assert_eq!(blamed(&[(0, Invalid), (1, Invalid)]), [0; 0]);
+        assert_eq!(
+            blamed(&[(0, Other), (1, Invalid), (5, Large), (6, Large)]),
+            [1]
+        );
+    }
+
+    #[test]
+    fn a_cause_is_told_and_not_what_follows_from_it() {
+        let forbidden = Code::TopicAuthorizationFailed;
+        let Attempt::Again(reason) = of_codes(&[(0, Code::PurgeQueue), (3, forbidden)]) else {
+            panic!("it may pass");
+        };
+        assert!(reason.contains("allow this client to write"), "{reason}");
+        let slow = of_codes(&[(0, Code::PurgeQueue), (3, Code::MessageTimedOut)]);
+        assert!(matches!(slow, Attempt::Slow(_)), "fewer may be in time");
+    }
+
+    #[test]
+    fn a_transactional_id_that_is_not_allowed_names_the_fix() {
+        let advice = advice(Code::TransactionalIdAuthorizationFailed);
+        assert!(advice.contains("keylane-redrive/"), "{advice}");
+    }
 }

@@ -22,7 +22,8 @@ pub trait Edit: Send {
     /// The new value of this letter's copy; `None` leaves the value as it is.
     ///
     /// # Errors
-    /// Why the letter cannot be edited: it is refused for that.
+    /// Why the letter cannot be edited: it is refused for that. The first 4 KiB of the reason are
+    /// logged, and may be stored in the operations topic, so it should not have the letter's content.
     fn edit(&mut self, letter: &StoredLetter) -> Result<Option<Bytes>, String>;
 }
 

@@ -139,14 +139,19 @@ pub enum RedriveTaskError {
         /// What is wrong, and the fix.
         reason: String,
     },
+    /// The lock of the group and dead-letter topic cannot be taken.
+    #[error("the redrive cannot take its lock, a transactional id: {reason}")]
+    Lock {
+        /// The client's reason, and the fix.
+        reason: String,
+    },
     /// It was stopped while the letters were read.
     #[error("the redrive was stopped before it began; nothing was written")]
     Stopped,
-    /// Another executor has taken the task's lock, or the brokers did where a transaction was open for
-    /// too long.
+    /// Another executor has taken the task's lock.
     #[error(
-        "another redrive of this group and dead-letter topic took over, or a transaction of this one was open for more \
-         than 10 s; it has stopped: see the task, and resume it if nothing else runs it"
+        "another redrive of this group and dead-letter topic took over; this one has stopped: see the task, and resume \
+         it if nothing else runs it"
     )]
     TakenOver,
     /// A letter cannot be copied, and the task has ended.
@@ -161,6 +166,17 @@ pub enum RedriveTaskError {
         place: String,
         /// Why.
         reason: String,
+    },
+    /// More letters cannot be copied than a task passes over, and the task has ended.
+    #[error(
+        "the redrive {id} has failed at the dead letter {place}: more than 10,000 letters that are not next to each \
+         other in its order cannot be copied; leave them out by the filter or by `ranges`, or mark them as resolved"
+    )]
+    TooManyRefused {
+        /// The task's name.
+        id: String,
+        /// The letter.
+        place: String,
     },
     /// The order of the task cannot be read.
     #[error(

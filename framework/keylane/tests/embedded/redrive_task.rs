@@ -552,8 +552,40 @@ async fn an_edit_changes_copies_and_one_that_fails_ends_the_task_or_is_passed_ov
     assert_eq!(last.value, r#"{"number":8,"mended":true}"#);
 }
 
+/// Refuses all letters but the last ones, with very long reasons.
+struct Verbose;
+
+impl Edit for Verbose {
+    fn text(&self) -> String {
+        "verbose".to_owned()
+    }
+
+    fn edit(&mut self, letter: &StoredLetter) -> Result<Option<Bytes>, String> {
+        match letter.offset() {
+            1_500.. => Ok(None),
+            _ => Err("no".repeat(10_000)),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_that_the_broker_refuses_is_found_among_its_batch() {
+async fn any_number_of_neighbours_is_passed_over_and_what_is_stored_of_a_reason_is_bounded() {
+    let scene = Scene::with((0..1_510).map(|it| letter(it, 0))).await;
+    let task = || scene.task().edit(Verbose);
+    let error = task().id("stops").run().await.unwrap_err();
+    assert!(error.to_string().len() < 5_000, "{error}");
+    let state = scene.ops().read().await.unwrap();
+    let reason = state.task("stops").unwrap().record.reason.clone().unwrap();
+    assert!(reason.len() < 5_000, "{}", reason.len());
+    let ended = task().on_refused(OnRefused::Skip).run().await.unwrap();
+    assert_eq!(
+        (ended.progress.copied(), ended.progress.refused),
+        (10, 1_500)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_the_client_refuses_is_found_among_its_batch() {
     let scene = Scene::with((0..30).map(|it| letter(it, 0))).await;
     let large = letter(30, 0).header("filler", vec![b'x'; 20_000]);
     scene.write([large]).await;
@@ -611,7 +643,9 @@ async fn the_others_follow_a_canary_that_succeeds_and_wait_until_it_is_known() {
     let scene = Scene::with((0..30).map(|it| letter(it, 0))).await;
     let waits = Arc::new(AtomicBool::new(false));
     let of_progress = waits.clone();
-    let task = scene.task().id("first").canary(CANARY);
+    // Those that are passed over show nothing: others take their place.
+    let task = scene.task().edit(Picky).on_refused(OnRefused::Skip);
+    let task = task.id("first").canary(CANARY);
     let task = task.on_progress(move |it| of_progress.store(it.awaits_canary, Ordering::Relaxed));
     let running = tokio::spawn(task.run());
     common::eventually("it waits", || waits.load(Ordering::Relaxed)).await;
@@ -619,13 +653,13 @@ async fn the_others_follow_a_canary_that_succeeds_and_wait_until_it_is_known() {
 
     // Two of the first ten fail again.
     let group = mended(&scene, |value| {
-        value.contains(":3}") || value.contains(":8}")
+        value.contains(":4}") || value.contains(":9}")
     })
     .await;
     let ended = running.await.unwrap().unwrap();
     assert_eq!(
         (ended.state, ended.progress.copied()),
-        (TaskState::Done, 30)
+        (TaskState::Done, 24)
     );
     group.shutdown().await.unwrap();
 }

@@ -56,6 +56,11 @@ impl LastError {
             .is_some_and(|(weight, _)| *weight == Weight::Security)
     }
 
+    /// What was is over: the cluster answers.
+    pub(crate) fn forget(&self) {
+        *self.lock() = None;
+    }
+
     fn note(&self, weight: Weight, text: &str) {
         let mut worst = self.lock();
         if worst.as_ref().is_none_or(|(earlier, _)| *earlier <= weight) {

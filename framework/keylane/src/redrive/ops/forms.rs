@@ -92,3 +92,37 @@ pub(super) mod ranges {
         Ok(all.into_iter().map(range).collect())
     }
 }
+
+/// Ascending numbers as ranges: first and last.
+pub(in super::super) mod numbers {
+    use super::*;
+
+    /// A foreign range may be of any length.
+    const MOST: u64 = 10_000_000;
+
+    pub(in super::super::super) fn ranges(numbers: &[u64]) -> impl Iterator<Item = (u64, u64)> {
+        let chunks = numbers.chunk_by(|number, next| number + 1 == *next);
+        chunks.filter_map(|chunk| Some((*chunk.first()?, *chunk.last()?)))
+    }
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        numbers: &[u64],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(ranges(numbers))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u64>, D::Error> {
+        let mut numbers = Vec::new();
+        for (first, last) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            let most = MOST.saturating_sub(numbers.len() as u64);
+            if last < first || last - first >= most {
+                return Err(serde::de::Error::custom("no range of letters"));
+            }
+            numbers.extend(first..=last);
+        }
+        Ok(numbers)
+    }
+}

@@ -221,8 +221,12 @@ pub struct TaskProgress {
     pub done: u64,
     /// Turns whose letters are no longer in the topic.
     pub gone: u64,
-    /// Turns that were passed over, by number from 0.
+    /// Turns that were passed over, by number from 0, ascending. Stored as ranges.
+    #[serde(with = "forms::numbers")]
     pub refused: Vec<u64>,
+    /// The number of the run that wrote it: executors tell themselves from others by it.
+    #[serde(default)]
+    pub(crate) run: u32,
     /// When.
     #[serde(with = "forms::time")]
     pub at: SystemTime,
@@ -313,8 +317,20 @@ impl TaskProgress {
             done,
             gone,
             refused,
+            run: 0,
             at: clock::wall(),
         }
+    }
+
+    /// As the run of this number writes it.
+    pub(crate) fn of_run(self, run: u32) -> Self {
+        Self { run, ..self }
+    }
+
+    /// How many of the turns that are done have a copy.
+    pub(crate) fn copies(&self) -> u64 {
+        self.done
+            .saturating_sub(self.gone + self.refused.len() as u64)
     }
 }
 
@@ -451,5 +467,29 @@ mod tests {
         let value = serde_json::to_vec(&json).unwrap();
         assert_eq!(read::<TaskRecord>(&value), Err(Unread::Newer));
         assert_eq!(read::<TaskProgress>(b"{\"v\":1}"), Err(Unread::Damaged));
+    }
+
+    /// A task may pass over 1,000,000 letters; its progress is written with each transaction.
+    #[test]
+    fn letters_that_were_passed_over_are_stored_as_ranges() {
+        let refused: Vec<u64> = (5..900_000).chain([1_000_000]).collect();
+        let progress = TaskProgress::new(2_000_000, 1, refused.clone());
+        assert_eq!(progress.copies(), 2_000_000 - 1 - 899_996);
+        let value = written(&progress);
+        let json: serde_json::Value = serde_json::from_slice(&value).unwrap();
+        let ranges = serde_json::json!([[5, 899_999], [1_000_000, 1_000_000]]);
+        assert_eq!(json["refused"], ranges);
+        assert_eq!(read::<TaskProgress>(&value).unwrap().refused, refused);
+        for foreign in ["[[0,18446744073709551615]]", "[[3,2]]", "[7]"] {
+            let text = String::from_utf8(value.clone()).unwrap();
+            let at = text.find("\"refused\":").unwrap() + 10;
+            let end = text.find(",\"at\"").unwrap();
+            let text = format!("{}{foreign}{}", &text[..at], &text[end..]);
+            assert_eq!(
+                read::<TaskProgress>(text.as_bytes()),
+                Err(Unread::Damaged),
+                "{text}"
+            );
+        }
     }
 }

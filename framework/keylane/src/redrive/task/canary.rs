@@ -9,7 +9,9 @@ use keylane_core::{Offset, Position};
 
 use crate::dead_letter::REDRIVE_ID;
 use crate::kafka::operator::Operator;
-use crate::kafka::{SeekReader, ranges};
+use crate::kafka::topics::Cluster;
+use crate::kafka::{LetterRange, SeekReader, ranges_by};
+use crate::record::Record;
 use crate::redrive::Redrive;
 use crate::redrive::connection::Connection;
 use crate::redrive::copy::Target;
@@ -24,6 +26,15 @@ pub(super) struct CanaryWatch {
     /// The target topics, and last the dead-letter topic.
     topics: Vec<Watched>,
     last: Outcomes,
+    /// Made by the first look.
+    clients: Option<Clients>,
+}
+
+/// They are kept: each new one has to connect.
+struct Clients {
+    operator: Operator,
+    /// For the ends of the topics.
+    cluster: Cluster,
 }
 
 struct Watched {
@@ -91,23 +102,15 @@ impl CanaryWatch {
         connection: &Connection,
         topics: &[String],
     ) -> Result<Vec<(String, i32, i64)>, String> {
-        let mut config = connection.reader().map_err(|error| error.to_string())?;
-        // Not where an open transaction begins.
-        config.set("isolation.level", "read_uncommitted");
+        let cluster = cluster(connection)?;
         let mut ends = Vec::new();
         for topic in topics {
-            let ranges = ranges(&config, topic, connection.patience);
-            let ranges = ranges.map_err(|error| error.to_string())?;
-            ends.extend(
-                ranges
-                    .iter()
-                    .map(|it| (topic.clone(), it.partition, it.end)),
-            );
+            ends.extend(ends_by(&cluster, topic, connection)?);
         }
         Ok(ends)
     }
 
-    /// A watch of the copies of these turns.
+    /// Watches the copies of these turns.
     pub(super) fn new(
         connection: &Connection,
         topic: &str,
@@ -142,15 +145,36 @@ impl CanaryWatch {
             },
             topics,
             last: Outcomes::default(),
+            clients: None,
         }
+    }
+
+    /// To be called between two looks.
+    pub(super) fn serve(&self) {
+        let readers = self.topics.iter().filter_map(|it| it.reader.as_ref());
+        readers.for_each(SeekReader::serve);
     }
 
     /// What is known now.
     pub(super) fn look(&mut self) -> Result<Outcomes, String> {
+        let clients = match self.clients.take() {
+            Some(clients) => clients,
+            None => Clients::connect(&self.connection, &self.group)?,
+        };
+        let clients = self.clients.insert(clients);
         // In this order: see `Sightings::outcomes`.
-        let settled = self.settled()?;
-        for at in 0..self.topics.len() {
-            self.read_on(at)?;
+        let settled = settled(&clients.operator, &self.topics)?;
+        let (connection, sightings) = (&self.connection, &mut self.sightings);
+        let dead_letters = self.topics.len().saturating_sub(1);
+        for (at, watched) in self.topics.iter_mut().enumerate() {
+            let ends = ends_by(&clients.cluster, &watched.topic, connection)?;
+            watched.read_on(connection, &ends, |partition, record| {
+                match record.headers().last_str(REDRIVE_ID) {
+                    Some(id) if at == dead_letters => sightings.dead(id),
+                    Some(id) => sightings.on_target(id, at, partition, record.offset()),
+                    None => {}
+                }
+            })?;
         }
         self.last = self.sightings.outcomes(|topic, partition, offset| {
             let committed = settled.get(&(topic, partition));
@@ -169,78 +193,107 @@ impl CanaryWatch {
             failed,
             open,
         } = self.last;
+        if self.last == Outcomes::default() {
+            return "no copy of the canary was found on its topics".to_owned();
+        }
         format!("of the canary {succeeded} succeeded, {failed} failed, and {open} are not settled")
     }
+}
 
-    fn settled(&self) -> Result<Settled, String> {
+impl Clients {
+    fn connect(connection: &Connection, group: &str) -> Result<Self, String> {
         let Connection {
             bootstrap_servers,
             kafka,
             patience,
-        } = &self.connection;
-        let operator = Operator::connect(bootstrap_servers, kafka, &self.group, *patience);
-        let operator = operator.map_err(|error| error.to_string())?;
-        let (_, targets) = self.topics.split_last().ok_or("no topic is watched")?;
-        let mut places = Vec::new();
-        for (at, target) in targets.iter().enumerate() {
-            let partitions = target.next.keys();
-            places.extend(partitions.map(|it| (at, (target.topic.clone(), *it))));
-        }
-        let asked: Vec<_> = places.iter().map(|(_, place)| place.clone()).collect();
-        let answers = operator
-            .committed(&asked)
-            .map_err(|error| error.to_string())?;
-        let mut settled = BTreeMap::new();
-        for ((at, (_, partition)), answer) in places.into_iter().zip(answers) {
-            if let Some(committed) = answer.committed {
-                let content = commit_map::decode(committed.position, &committed.metadata);
-                let content = content.unwrap_or_default();
-                settled.insert((at, partition), (committed.position, content));
-            }
-        }
-        Ok(settled)
+        } = connection;
+        let operator = Operator::connect(bootstrap_servers, kafka, group, *patience);
+        Ok(Self {
+            operator: operator.map_err(|error| error.to_string())?,
+            cluster: cluster(connection)?,
+        })
     }
+}
 
-    /// Reads a topic to the end that it has now.
-    fn read_on(&mut self, at: usize) -> Result<(), String> {
-        let is_dead_letters = at + 1 == self.topics.len();
-        let watched = &mut self.topics[at];
-        let ends = Self::ends(&self.connection, std::slice::from_ref(&watched.topic))?;
-        let partitions = ends.len();
-        if watched.next.len() != partitions {
-            // There are more now.
-            watched.reader = None;
+fn cluster(connection: &Connection) -> Result<Cluster, String> {
+    let mut config = connection.reader().map_err(|error| error.to_string())?;
+    // Not where an open transaction begins.
+    config.set("isolation.level", "read_uncommitted");
+    Cluster::new(&config).map_err(|error| error.to_string())
+}
+
+/// The ends of a topic: topic, partition, offset.
+fn ends_by(
+    cluster: &Cluster,
+    topic: &str,
+    connection: &Connection,
+) -> Result<Vec<(String, i32, i64)>, String> {
+    let ranges = ranges_by(cluster, topic, connection.patience);
+    let ranges = ranges.map_err(|error| error.to_string())?;
+    let end = |it: LetterRange| (topic.to_owned(), it.partition, it.end);
+    Ok(ranges.into_iter().map(end).collect())
+}
+
+/// What the group has settled of the target topics.
+fn settled(operator: &Operator, topics: &[Watched]) -> Result<Settled, String> {
+    let (_, targets) = topics.split_last().ok_or("no topic is watched")?;
+    let mut places = Vec::new();
+    for (at, target) in targets.iter().enumerate() {
+        let partitions = target.next.keys();
+        places.extend(partitions.map(|it| (at, (target.topic.clone(), *it))));
+    }
+    let asked: Vec<_> = places.iter().map(|(_, place)| place.clone()).collect();
+    let answers = operator.committed(&asked);
+    let answers = answers.map_err(|error| error.to_string())?;
+    let mut settled = BTreeMap::new();
+    for ((at, (_, partition)), answer) in places.into_iter().zip(answers) {
+        if answer.is_refused {
+            return Err(format!(
+                "the commits of the group for {} cannot be read; allow this client DESCRIBE on the group",
+                answer.topic
+            ));
         }
-        for (_, partition, _) in &ends {
-            watched.next.entry(*partition).or_insert(0);
+        if let Some(committed) = answer.committed {
+            let content = commit_map::decode(committed.position, &committed.metadata);
+            let content = content.unwrap_or_default();
+            settled.insert((at, partition), (committed.position, content));
+        }
+    }
+    Ok(settled)
+}
+
+impl Watched {
+    /// Reads to these ends.
+    fn read_on(
+        &mut self,
+        connection: &Connection,
+        ends: &[(String, i32, i64)],
+        mut take: impl FnMut(i32, Record),
+    ) -> Result<(), String> {
+        if self.next.len() != ends.len() {
+            // There are more now.
+            self.reader = None;
+        }
+        for (_, partition, _) in ends {
+            self.next.entry(*partition).or_insert(0);
         }
         for (_, partition, end) in ends {
-            let next = watched.next.entry(partition).or_insert(0);
-            if end <= *next {
+            let next = self.next.entry(*partition).or_insert(0);
+            if end <= next {
                 continue;
             }
-            let reader = match &mut watched.reader {
+            let reader = match &mut self.reader {
                 Some(reader) => reader,
                 none => {
-                    let mut config = self
-                        .connection
-                        .reader()
-                        .map_err(|error| error.to_string())?;
+                    let mut config = connection.reader().map_err(|error| error.to_string())?;
                     config.set("isolation.level", "read_committed");
-                    let all = (0..).take(partitions);
-                    none.insert(SeekReader::open(&config, &watched.topic, all)?)
+                    let all = (0..).take(ends.len());
+                    none.insert(SeekReader::open(&config, &self.topic, all)?)
                 }
             };
-            reader.seek(partition, *next)?;
-            let sightings = &mut self.sightings;
-            reader.read_until(end, self.connection.patience, |record| {
-                match record.headers().last_str(REDRIVE_ID) {
-                    Some(id) if is_dead_letters => sightings.dead(id),
-                    Some(id) => sightings.on_target(id, at, partition, record.offset()),
-                    None => {}
-                }
-            })?;
-            *next = reader.place().map_or(end, |(_, next)| next);
+            reader.seek(*partition, *next)?;
+            reader.read_until(*end, connection.patience, |record| take(*partition, record))?;
+            *next = reader.place().map_or(*end, |(_, next)| next);
         }
         Ok(())
     }

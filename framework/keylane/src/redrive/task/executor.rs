@@ -10,6 +10,7 @@ use keylane_core::redrive::{Next, Order, Run, RunSettings, Stopped};
 
 use super::canary::CanaryWatch;
 use super::letters_in_order::LettersInOrder;
+use super::limit::Limit;
 use super::names;
 use super::report::{Ended, RedriveProgress, Refusals};
 use super::setup::Setup;
@@ -17,12 +18,15 @@ use crate::dead_letter::StoredLetter;
 use crate::kafka::OpsLog;
 use crate::kafka::topics::map_partition;
 use crate::producer::raw::OutgoingRecord;
+
 use crate::producer::transactions::{TransactionError, Transactions};
+use crate::producer::write_error::WriteError;
 use crate::producer::{TaskFormat, TaskSource};
-use crate::redrive::ops::records::{OpsKey, TaskRecord, written};
+use crate::redrive::ops::forms::numbers::ranges;
+use crate::redrive::ops::records::{OpsKey, TaskRecord, read, written};
 use crate::redrive::ops::{CancelRequest, OnRefused, TaskProgress, TaskState};
 use crate::redrive::{Redrive, RedriveTaskError};
-use crate::support::clock;
+use crate::support::{clock, error_text};
 
 /// The bytes of a transaction's copies; one copy may be larger.
 const BATCH_BYTES: usize = 16 << 20;
@@ -30,8 +34,11 @@ const BATCH_BYTES: usize = 16 << 20;
 const BATCH_TIME: Duration = Duration::from_secs(1);
 /// How soon a request to end is seen while nothing is to be done.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// The most letters that a task passes over: its progress names them.
-const MOST_REFUSED: usize = 1_000;
+/// The most runs of letters that a task passes over: its progress names them, and is written with
+/// each transaction.
+const MOST_REFUSED: usize = 10_000;
+/// How often it is asked what became of the canary.
+const CANARY_EVERY: Duration = Duration::from_secs(2);
 
 /// A letter whose turn is next.
 enum Item {
@@ -42,27 +49,36 @@ enum Item {
 
 /// A task that runs.
 pub(super) struct Executor {
-    setup: Setup,
-    lock: Transactions,
-    log: OpsLog,
-    id: String,
+    pub(super) setup: Setup,
+    pub(super) lock: Transactions,
+    pub(super) log: OpsLog,
+    pub(super) id: String,
     record: TaskRecord,
     order: Order,
+    /// When the lock was taken again.
+    pub(super) regained: Option<Instant>,
+    /// Another executor has written.
+    pub(super) is_taken_over: bool,
     /// Of the target topics.
     partitions: BTreeMap<String, i32>,
     targets: Vec<Arc<str>>,
+    /// The dead-letter topic.
+    dead_letters: Arc<str>,
     redrive: Redrive,
     source: TaskSource,
     letters: LettersInOrder,
     run: Run,
-    progress: TaskProgress,
+    pub(super) progress: TaskProgress,
     cancelled: Option<CancelRequest>,
     /// Those whose turns are next, in order.
     items: VecDeque<Item>,
-    /// The most turns of the next transaction, after one that was refused.
-    limit: u64,
+    limit: Limit,
     refused: Refusals,
     canary: Option<CanaryWatch>,
+    /// The next look at it.
+    canary_at: Moment,
+    /// The last look at it that succeeded, or the first one.
+    canary_seen: Option<Instant>,
     awaits_canary: bool,
     began: Instant,
 }
@@ -97,8 +113,9 @@ impl Executor {
         };
         Ok(Self {
             letters: letters.map_err(|reason| unreadable(&setup.topic, reason))?,
-            run: Run::new(order.len(), progress.done, settings),
+            run: Run::new(order.len(), progress.done, progress.copies(), settings),
             targets: names(&record.targets),
+            dead_letters: Arc::from(&*setup.topic),
             redrive,
             source: TaskSource {
                 application_id: "keylane-redrive".to_owned(),
@@ -107,9 +124,13 @@ impl Executor {
             },
             cancelled: None,
             items: VecDeque::new(),
-            limit: u64::MAX,
+            limit: Limit::none(),
             refused: Refusals::default(),
+            regained: None,
+            is_taken_over: false,
             canary: None,
+            canary_at: Moment::ORIGIN,
+            canary_seen: None,
             awaits_canary: false,
             began: Instant::now(),
             setup,
@@ -124,9 +145,17 @@ impl Executor {
     }
 
     pub(super) fn run(mut self) -> Result<Ended, RedriveTaskError> {
+        if self.run.has_canary() {
+            // Before the first copy, where permissions are missing.
+            self.watch().look().map_err(unwatched)?;
+            self.canary = None;
+        }
         loop {
             self.report();
             self.follow(Duration::ZERO)?;
+            if self.is_taken_over {
+                return Err(RedriveTaskError::TakenOver);
+            }
             if self.setup.stop.is_cancelled() {
                 return Ok(self.ended());
             }
@@ -156,15 +185,32 @@ impl Executor {
     }
 
     /// Looks for a request to end the task, and waits at most this long for one.
-    fn follow(&mut self, wait: Duration) -> Result<(), RedriveTaskError> {
-        let (mut cancel, own) = (None, OpsKey::Cancel(self.id.clone()));
+    pub(super) fn follow(&mut self, wait: Duration) -> Result<(), RedriveTaskError> {
+        let (mut cancel, mut is_of_other) = (None, false);
+        let (own, run) = (&self.id, self.progress.run);
         let followed = self.log.follow(wait, |record| {
-            let is_own = record.key().and_then(OpsKey::read) == Some(own.clone());
-            if let Some(value) = record.value().filter(|_| is_own) {
-                cancel = Some(CancelRequest::read(value));
+            let key = record.key().and_then(OpsKey::read);
+            match (key, record.value()) {
+                (Some(OpsKey::Cancel(id)), Some(value)) if id == *own => {
+                    cancel = Some(CancelRequest::read(value));
+                }
+                (Some(OpsKey::Progress(id)), Some(value)) if id == *own => {
+                    is_of_other |= read::<TaskProgress>(value).is_ok_and(|it| it.run != run);
+                }
+                (Some(OpsKey::Task(id)), Some(value)) if id == *own => {
+                    let task = read::<TaskRecord>(value);
+                    is_of_other |= task.is_ok_and(|it| it.state != TaskState::Running);
+                }
+                _ => {}
             }
         });
         followed.map_err(|reason| self.setup.ops.unusable(reason))?;
+        self.letters.serve();
+        self.lock.serve();
+        if let Some(watch) = &self.canary {
+            watch.serve();
+        }
+        self.is_taken_over |= is_of_other;
         self.cancel(cancel);
         Ok(())
     }
@@ -178,7 +224,7 @@ impl Executor {
 
     /// Copies these turns, or the first of them.
     fn copy(&mut self, turns: Range<u64>) -> Result<(), RedriveTaskError> {
-        let most = (turns.end - turns.start).min(self.limit);
+        let most = (turns.end - turns.start).min(self.limit.turns());
         self.fill(turns.start, most)?;
         let stops = self.record.settings.on_refused == OnRefused::Stop;
         let is_taken = |item: &&Item| !(stops && matches!(item, Item::Refused(_)));
@@ -190,7 +236,8 @@ impl Executor {
         }
         let until = turns.start + count as u64;
         let mut progress =
-            TaskProgress::new(until, self.progress.gone, self.progress.refused.clone());
+            TaskProgress::new(until, self.progress.gone, self.progress.refused.clone())
+                .of_run(self.progress.run);
         let mut records = Vec::with_capacity(count + 1);
         for (turn, item) in (turns.start..until).zip(&self.items) {
             match item {
@@ -199,48 +246,86 @@ impl Executor {
                 Item::Refused(_) => progress.refused.push(turn),
             }
         }
-        if progress.refused.len() > MOST_REFUSED {
-            let reason = format!("it is one of more than {MOST_REFUSED} that cannot be copied");
-            return self.fail(turns.start, reason);
+        if let Some((turn, _)) = ranges(&progress.refused).nth(MOST_REFUSED) {
+            let (id, place) = (self.id.clone(), self.place(turn));
+            let error = RedriveTaskError::TooManyRefused { id, place };
+            self.end(TaskState::Failed, Some(error.to_string()))?;
+            return Err(error);
         }
         let copies = records.len();
         let key = OpsKey::Progress(self.id.clone());
         let of_progress = self.setup.ops.record(&key, Some(written(&progress)));
         records.push(&of_progress);
         self.run.begun(until, self.now());
-        match self.lock.write(&records) {
+        match self.lock.write_in_time(&records) {
             Ok(()) => {
-                for (turn, item) in (turns.start..until).zip(self.items.drain(..count)) {
-                    if let Item::Refused(reason) = item {
-                        let place = place(&self.setup.topic, &self.order, turn);
-                        tracing::warn!(
-                            task = self.id,
-                            letter = place,
-                            reason,
-                            "a dead letter is passed over"
-                        );
-                        self.refused.add(format_args!("{place}: {reason}"));
-                    }
-                }
-                self.progress = progress;
-                self.run.copied(until);
-                self.limit = self.limit.saturating_mul(2);
+                self.committed(progress);
+                self.limit.committed(self.record.settings.window);
                 Ok(())
             }
-            // All of a batch are refused with one of them: that one is looked for.
-            Err(TransactionError::Refused { index, .. }) if index < copies && copies > 1 => {
-                self.limit = (count as u64 / 2).max(1);
+            Err(TransactionError::Refused(refused))
+                if refused.iter().all(|(index, _)| *index < copies) =>
+            {
+                self.refuse(refused);
                 Ok(())
             }
-            Err(TransactionError::Refused { index, error }) if index < copies => {
-                let of_copy = |item: &&mut Item| matches!(item, Item::Copy(_));
-                if let Some(item) = self.items.iter_mut().find(of_copy) {
-                    *item = Item::Refused(error.to_string());
-                }
+            // The one to blame is looked for.
+            Err(TransactionError::RefusedAmong(_)) if copies > 1 => {
+                self.limit.refused(count as u64);
                 Ok(())
             }
-            Err(error) => Err(not_written(error)),
+            Err(TransactionError::Slow(reason)) => self.slower(count as u64, reason),
+            Err(error) => self.regain(error),
         }
+    }
+
+    /// The task is so far now.
+    pub(super) fn committed(&mut self, progress: TaskProgress) {
+        let before = std::mem::replace(&mut self.progress, progress);
+        let more = self.progress.done.saturating_sub(before.done);
+        let count = usize::try_from(more).map_or(self.items.len(), |it| it.min(self.items.len()));
+        for (turn, item) in (before.done..).zip(self.items.drain(..count)) {
+            if let Item::Refused(reason) = item {
+                let place = place(&self.setup.topic, &self.order, turn);
+                let task = &self.id;
+                tracing::warn!(task, letter = place, reason, "a dead letter is passed over");
+                self.refused.add(format_args!("{place}: {reason}"));
+            }
+        }
+        let copies = self.progress.copies().saturating_sub(before.copies());
+        self.run.copied(self.progress.done, copies);
+    }
+
+    /// These copies are not written, by their number among the copies.
+    fn refuse(&mut self, refused: Vec<(usize, WriteError)>) {
+        let is_copy = |item: &&mut Item| matches!(item, Item::Copy(_));
+        let mut copies = self.items.iter_mut().filter(is_copy);
+        let mut next = 0;
+        for (index, error) in refused {
+            if let Some(item) = copies.nth(index - next) {
+                *item = Item::Refused(error.to_string());
+            }
+            next = index + 1;
+        }
+    }
+
+    /// Fewer copies may be written in time.
+    fn slower(&mut self, turns: u64, reason: String) -> Result<(), RedriveTaskError> {
+        let patience = self.setup.connection.patience;
+        if !self.limit.slow(turns, Instant::now(), patience) {
+            let reason = format!(
+                "{reason}; where the brokers are only slow, begin another task by `take_over`, with a smaller `window`"
+            );
+            return Err(RedriveTaskError::Transaction { reason });
+        }
+        let (task, most) = (&self.id, self.limit.turns());
+        tracing::warn!(
+            task,
+            most,
+            reason,
+            "a transaction was too slow; the next one has fewer copies"
+        );
+        Ok(())
     }
 
     /// Reads letters until there are this many items, or enough for now.
@@ -274,7 +359,7 @@ impl Executor {
         let Some(record) = letter else {
             return Ok(Item::Gone);
         };
-        let topic: Arc<str> = Arc::from(&*self.setup.topic);
+        let topic = self.dead_letters.clone();
         let Some(stored) = StoredLetter::new(topic, turn.partition, record) else {
             let reason = "another record is in its place; was the topic re-created?";
             return Ok(Item::Refused(reason.to_owned()));
@@ -290,7 +375,10 @@ impl Executor {
         let mut copy = copy.map_err(|error| error.to_string())?;
         if let Some(edit) = &mut self.setup.edit {
             let edited = edit.edit(stored);
-            if let Some(value) = edited.map_err(|error| format!("the edit failed: {error}"))? {
+            if let Some(value) = edited.map_err(|error| {
+                // It is stored with the task, which has to stay small enough to be written.
+                error_text::text(format_args!("the edit failed: {error}"))
+            })? {
                 copy = copy.edited(value);
             }
         }
@@ -309,35 +397,62 @@ impl Executor {
         let Some(canary) = self.record.settings.canary else {
             return Ok(());
         };
-        let watch = match &mut self.canary {
-            Some(watch) => watch,
-            none => {
-                let (connection, topic) = (&self.setup.connection, &self.setup.topic);
-                let copies = self.run.canary_turns().end;
-                let order = &self.order.turns()[..usize::try_from(copies).unwrap_or(0)];
-                none.insert(CanaryWatch::new(
-                    connection,
-                    topic,
-                    &self.record,
-                    order,
-                    &self.redrive,
-                ))
+        let now = self.now();
+        if now >= self.canary_at {
+            self.canary_at = now + CANARY_EVERY;
+            let seen = *self.canary_seen.get_or_insert_with(Instant::now);
+            match self.watch().look() {
+                Ok(outcomes) => {
+                    self.canary_seen = Some(Instant::now());
+                    self.run.canary(canary.verdict(outcomes));
+                }
+                Err(reason) if seen.elapsed() >= self.setup.connection.patience => {
+                    return Err(unwatched(reason));
+                }
+                Err(reason) => {
+                    tracing::warn!(
+                        task = self.id,
+                        reason,
+                        "the canary's copies cannot be looked at"
+                    );
+                }
             }
-        };
-        let outcomes = watch.look();
-        let outcomes = outcomes.map_err(|reason| RedriveTaskError::Transaction { reason })?;
-        self.run.canary(canary.verdict(outcomes));
+        }
         self.follow(LOOK_EVERY)
     }
 
+    /// Of all copies until now.
+    fn watch(&mut self) -> &mut CanaryWatch {
+        let (_, done) = self.run.counts();
+        let turns = self.order.turns();
+        let done = usize::try_from(done).map_or(turns.len(), |done| done.min(turns.len()));
+        self.canary.get_or_insert_with(|| {
+            let Setup {
+                connection, topic, ..
+            } = &self.setup;
+            CanaryWatch::new(
+                connection,
+                topic,
+                &self.record,
+                &turns[..done],
+                &self.redrive,
+            )
+        })
+    }
+
     fn fail(&mut self, turn: u64, reason: String) -> Result<(), RedriveTaskError> {
-        let place = place(&self.setup.topic, &self.order, turn);
+        let place = self.place(turn);
         self.end(TaskState::Failed, Some(format!("{place}: {reason}")))?;
         Err(RedriveTaskError::Refused {
             id: self.id.clone(),
             place,
             reason,
         })
+    }
+
+    /// Of the letter of this turn.
+    fn place(&self, turn: u64) -> String {
+        place(&self.setup.topic, &self.order, turn)
     }
 
     fn finish(
@@ -353,7 +468,9 @@ impl Executor {
         self.record.end(state, reason);
         let key = OpsKey::Task(self.id.clone());
         let record = self.setup.ops.record(&key, Some(written(&self.record)));
-        self.lock.write(&[&record]).map_err(not_written)?;
+        while let Err(error) = self.lock.write(&[&record]) {
+            self.regain(error)?;
+        }
         tracing::info!(
             task = self.id,
             topic = self.setup.topic,
@@ -402,11 +519,18 @@ fn place(topic: &str, order: &Order, turn: u64) -> String {
 pub(super) fn not_written(error: TransactionError) -> RedriveTaskError {
     match error {
         TransactionError::Fenced => RedriveTaskError::TakenOver,
-        TransactionError::Refused { error, .. } => RedriveTaskError::Transaction {
+        error => RedriveTaskError::Transaction {
             reason: error.to_string(),
         },
-        TransactionError::Failed(reason) => RedriveTaskError::Transaction { reason },
     }
+}
+
+fn unwatched(reason: String) -> RedriveTaskError {
+    let reason = format!(
+        "what becomes of the canary cannot be seen: {reason}; this client needs READ on the target topics and \
+         DESCRIBE on the group"
+    );
+    RedriveTaskError::Transaction { reason }
 }
 
 fn unreadable(topic: &str, reason: String) -> RedriveTaskError {

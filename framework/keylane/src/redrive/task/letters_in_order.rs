@@ -59,6 +59,11 @@ impl LettersInOrder {
         })
     }
 
+    /// To be called while no letter is read.
+    pub(super) fn serve(&self) {
+        self.reader.serve();
+    }
+
     /// The letter of the first of these turns, which has this number; `None` where it is no longer in
     /// the topic.
     pub(super) fn read(&mut self, number: u64, turns: &[Turn]) -> Result<Option<Record>, String> {
@@ -86,15 +91,17 @@ impl LettersInOrder {
         let is_ahead = |(at, next): (i32, i64)| {
             at == partition && next <= offset && offset.saturating_sub(next) <= JUMP
         };
-        if !reader.place().is_some_and(is_ahead) {
+        let jumps = !reader.place().is_some_and(is_ahead);
+        if jumps {
             reader.seek(partition, from())?;
         }
-        let (mut found, mut next) = (None, None);
+        let (mut found, mut next, mut is_after_others) = (None, None, !jumps);
         reader.read_until(offset.saturating_add(1), *patience, |letter| {
             let place = Turn {
                 partition,
                 offset: keylane_core::Offset::new(letter.offset()),
             };
+            is_after_others |= letter.offset() < offset;
             if letter.offset() > offset && next.is_none() {
                 next = Some(letter.offset());
             }
@@ -107,7 +114,11 @@ impl LettersInOrder {
             }
         })?;
         if found.is_none() {
-            let (first, _) = reader.ends(partition, *patience)?;
+            // Where nothing was before it, all up to the first offset may be gone.
+            let first = match is_after_others {
+                true => i64::MIN,
+                false => reader.ends(partition, *patience)?.0,
+            };
             let read_to = reader.place().map_or(offset, |(_, next)| next);
             let end = first.max(next.unwrap_or(read_to));
             let begin = if offset < first { i64::MIN } else { offset };

@@ -3,6 +3,8 @@
 mod canary;
 mod executor;
 mod letters_in_order;
+mod limit;
+mod regain;
 mod report;
 mod scan;
 mod setup;
@@ -58,7 +60,8 @@ pub use report::{Ended, Planned, RedriveProgress, Refusals};
 ///
 /// # Permissions
 /// `READ` on the dead-letter topic; `READ` and `WRITE` on the operations topic, and to create it;
-/// `WRITE` on the target topics; `WRITE` and `DESCRIBE` on the transactional id.
+/// `WRITE` on the target topics; `WRITE` and `DESCRIBE` on the transactional id. With a canary also
+/// `READ` on the target topics, and `DESCRIBE` on the group.
 ///
 /// # Examples
 /// ```no_run
@@ -180,7 +183,8 @@ impl RedriveTask {
 
     /// Copies some letters first, and the others if those succeed. A copy succeeds when the group has
     /// settled it, with its retries, and there is no new dead letter of it. The task waits for that
-    /// without a limit of time. Copies have to be for one group, so not to an origin topic.
+    /// without a limit of time. Letters that are gone, or are passed over, do not count: others take
+    /// their place. Copies have to be for one group, so not to an origin topic.
     /// Default: none.
     pub fn canary(mut self, canary: Canary) -> Self {
         self.settings.canary = Some(canary);
@@ -188,8 +192,8 @@ impl RedriveTask {
     }
 
     /// What is done with a letter whose copy cannot be written: one that is too large for the target,
-    /// for example, or that cannot be edited. A letter that is passed over stays open; a later redrive
-    /// copies it *behind* later letters of its key. Default: [`OnRefused::Stop`].
+    /// for example, or that cannot be edited. A letter that is passed over stays open. A later redrive
+    /// copies it behind later letters of its key. Default: [`OnRefused::Stop`].
     pub fn on_refused(mut self, on_refused: OnRefused) -> Self {
         self.on_refused = on_refused;
         self
@@ -390,7 +394,7 @@ impl RedriveTask {
             .name("keylane-redrive".into())
             .spawn(move || {
                 let executed = panics::caught(|| execute(setup, start));
-                // A run that was dropped does not wait for the answer.
+                // The run may have been dropped.
                 let _ = answer.send(executed.unwrap_or_else(|text| Err(failed(text))));
             })
             .map_err(|error| failed(error.to_string()))?;

@@ -51,12 +51,7 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
     // for: the lock ends it.
     let (_, state) = setup.opened(OpsEnd::Stable)?;
     setup.check(&state, &start)?;
-    let id = format!("keylane-redrive/{}/{}", setup.group, setup.topic);
-    let Connection {
-        patience, kafka, ..
-    } = &setup.connection;
-    let lock = Transactions::take(setup.connection.servers(), kafka.as_map(), &id, *patience);
-    let lock = lock.map_err(not_written)?;
+    let lock = setup.lock()?;
     // What an earlier holder has written is there by now, and nothing of it follows.
     let (log, state) = setup.opened(OpsEnd::Last)?;
     setup.check(&state, &start)?;
@@ -67,7 +62,18 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
 }
 
 impl Setup {
-    fn opened(&self, end: OpsEnd) -> Result<(OpsLog, OpsState), RedriveTaskError> {
+    pub(super) fn lock(&self) -> Result<Transactions, RedriveTaskError> {
+        let id = format!("keylane-redrive/{}/{}", self.group, self.topic);
+        let Connection {
+            patience, kafka, ..
+        } = &self.connection;
+        let lock = Transactions::take(self.connection.servers(), kafka.as_map(), &id, *patience);
+        lock.map_err(|error| RedriveTaskError::Lock {
+            reason: error.to_string(),
+        })
+    }
+
+    pub(super) fn opened(&self, end: OpsEnd) -> Result<(OpsLog, OpsState), RedriveTaskError> {
         let opened = self.ops.opened(end, Some(&self.topic))?;
         opened.ok_or_else(|| self.ops.unusable("it was deleted".to_owned()))
     }
@@ -170,7 +176,7 @@ impl Setup {
                     }
                 })?;
         }
-        let progress = TaskProgress::new(0, 0, Vec::new());
+        let progress = TaskProgress::new(0, 0, Vec::new()).of_run(fastrand::u32(..));
         let key = OpsKey::Task(id.clone());
         records.push(ops.record(&key, Some(written(&record))));
         for (number, chunk) in (0..).zip(order.chunks()) {
@@ -210,10 +216,13 @@ impl Setup {
         let progress = progress.ok_or_else(|| unread("its progress is missing".to_owned()))?;
         let partitions = self.partitions(&record)?;
         let cancel = task.cancel.cloned();
+        // An executor that has lost the lock waits for the progress of another run.
+        let progress = progress.of_run(fastrand::u32(..));
         record.resume(&self.who, &self.host);
-        let key = OpsKey::Task(id.clone());
-        let resumed = self.ops.record(&key, Some(written(&record)));
-        lock.write(&[&resumed]).map_err(not_written)?;
+        let (of_task, of_progress) = (OpsKey::Task(id.clone()), OpsKey::Progress(id.clone()));
+        let resumed = self.ops.record(&of_task, Some(written(&record)));
+        let announced = self.ops.record(&of_progress, Some(written(&progress)));
+        lock.write(&[&resumed, &announced]).map_err(not_written)?;
         tracing::info!(
             task = id,
             topic = self.topic,
