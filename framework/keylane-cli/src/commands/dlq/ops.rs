@@ -142,7 +142,10 @@ impl From<RedriveTaskError> for Failure {
                  letters by --skip-refused"
             )),
             // Copies may have been written before.
-            Error::TakenOver | Error::Order { .. } | Error::Transaction { .. } => {
+            Error::TakenOver
+            | Error::TooManyRefused { .. }
+            | Error::Order { .. }
+            | Error::Transaction { .. } => {
                 Self::Unfinished(text)
             }
             _ => Self::Refused(text),
