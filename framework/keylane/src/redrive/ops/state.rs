@@ -44,7 +44,7 @@ const RANGES_AT_ONCE: usize = 65_536;
 /// 10,000 tasks of 128 MiB, 100,000 resolved ranges of 64 MiB, and 32 MiB of orders: which letters a
 /// task has copied. Beyond that the oldest are dropped: see [`dropped`](Self::dropped). No redrive
 /// begins on a dead-letter topic of which something was dropped, unless it copies all letters
-/// [`again`](super::RedriveTask::again).
+/// [`again`](crate::redrive::RedriveTask::again).
 #[derive(Clone, Debug, Default)]
 pub struct OpsState {
     tasks: BTreeMap<String, Entry>,
