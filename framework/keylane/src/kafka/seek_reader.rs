@@ -197,3 +197,47 @@ impl SeekReader {
 fn is_end(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(Code::PartitionEOF)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    use super::*;
+    use crate::kafka::config::reader_config;
+    use crate::{NewTask, TaskProducer};
+
+    /// A redrive may wait for hours, and a client has statistics every second.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_that_is_served_takes_its_statistics_and_keeps_its_records() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        broker.create_topic("dead", 1).unwrap();
+        let producer = TaskProducer::builder("dead")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .application_id("test")
+            .start()
+            .await
+            .unwrap();
+        let tasks: Vec<_> = (0..5).map(|at| NewTask::new(at.to_string())).collect();
+        let written = producer.enqueue_all(tasks).await;
+        assert!(written.iter().all(Result::is_ok));
+        producer.close(Duration::from_secs(60)).await.unwrap();
+
+        let config = reader_config(broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
+        let mut reader = SeekReader::open(&config, "dead", [0]).unwrap();
+        reader.seek(0, 0).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // The client fetches ahead, and its statistics say so.
+        while reader.client.context().progress() < 5 {
+            assert!(Instant::now() < deadline, "the statistics are not served");
+            reader.serve();
+            std::thread::sleep(SEEK_AGAIN_AFTER);
+        }
+        let mut offsets = Vec::new();
+        let patience = Duration::from_secs(60);
+        let take = |record: Record| offsets.push(record.offset());
+        reader.read_until(5, patience, take).unwrap();
+        assert_eq!(offsets, [0, 1, 2, 3, 4]);
+    }
+}

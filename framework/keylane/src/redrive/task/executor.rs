@@ -59,7 +59,7 @@ pub(super) struct Executor {
     pub(super) regained: Option<Instant>,
     /// Another executor has written.
     pub(super) is_taken_over: bool,
-    /// Of the target topics.
+    /// How many each target topic has.
     partitions: BTreeMap<String, i32>,
     targets: Vec<Arc<str>>,
     /// The dead-letter topic.
@@ -70,7 +70,7 @@ pub(super) struct Executor {
     run: Run,
     pub(super) progress: TaskProgress,
     cancelled: Option<CancelRequest>,
-    /// Those whose turns are next, in order.
+    /// The letters whose turns are next, in order.
     items: VecDeque<Item>,
     limit: Limit,
     refused: Refusals,
