@@ -8,12 +8,14 @@
 //! is written later belongs to no run of the task, its own copies that failed again included.
 //!
 //! # Order
-//! Copies of one key are written in the order of their origins (topic, partition, offset). Letters
-//! lie in the order in which records were given up, mostly the same. So the order keeps the places of
-//! a key's letters, and gives them to the same letters in the order of the origin. A *turn* is such a
+//! Copies of one key whose records came from one partition of a topic are written in the order of
+//! their offsets there. Letters lie in the order in which records were given up, mostly the same. So
+//! the order keeps the places of such letters, and gives them to the same letters in the order of the
+//! origin. Between origins it keeps the order of the letters, as no consumer has seen another one; so
+//! a letter stays near its place though several topics share the dead-letter topic. A *turn* is such a
 //! place; turns come in the order of the dead-letter topic's partitions and offsets. A reader that
 //! follows the order reads along the log, and jumps only where a key's letters lie in another order.
-//! A letter that names no origin comes after those of its key that do.
+//! A letter that names no origin keeps its place.
 //!
 //! # Bounds
 //! | what | bound |

@@ -27,13 +27,14 @@ pub async fn run() {
         RedriveTask::of(needed("TOPIC"))
             .bootstrap_servers(needed("SERVERS"))
             .group(needed("GROUP"))
-            .window(needed("WINDOW").parse().unwrap())
-            .id("killed")
             .by("the test")
             .on_progress(|it| println!("{} of {}", it.done, it.turns))
     };
     let ended = match task().resume("killed").await {
-        Err(RedriveTaskError::NoSuchTask { .. }) => task().run().await,
+        Err(RedriveTaskError::NoSuchTask { .. }) => {
+            let window = needed("WINDOW").parse().unwrap();
+            task().id("killed").window(window).run().await
+        }
         resumed => resumed,
     };
     println!("ended {:?}", ended.unwrap().state);

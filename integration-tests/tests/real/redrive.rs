@@ -382,6 +382,19 @@ async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
     };
     let settings = tokio::task::spawn_blocking(settings).await.unwrap();
     assert_eq!(settings["cleanup.policy"], "compact");
+
+    let group = format!("{}-other", scene.group);
+    let ops = OpsTopic::of(&group).bootstrap_servers(kafka.bootstrap_servers());
+    kafka
+        .create_topic(ops.name(), 1, 1, &[("cleanup.policy", "delete")])
+        .await
+        .unwrap();
+    let resolved = ops.resolve(&scene.dead, [(0, 1..=1)], "ada", "").await;
+    let error = resolved.unwrap_err().to_string();
+    assert!(
+        error.contains("--add-config cleanup.policy=compact"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

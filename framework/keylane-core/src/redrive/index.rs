@@ -19,6 +19,8 @@ pub struct Letter<'a> {
     pub key: Option<u64>,
     /// Where its record was read first, where it says so.
     pub origin: Option<LetterOrigin<'a>>,
+    /// The topic that its copy goes to, by a number of the caller's.
+    pub target: u16,
 }
 
 /// Where a letter's record was read first.
@@ -75,7 +77,7 @@ pub enum TooMany {
 /// use keylane_core::redrive::{Index, IndexLimits, Letter};
 ///
 /// let mut index = Index::new(IndexLimits { letters: 1, ..IndexLimits::default() });
-/// let letter = |offset| Letter { partition: 0, offset: Offset::new(offset), key: Some(7), origin: None };
+/// let letter = |offset| Letter { partition: 0, offset: Offset::new(offset), key: Some(7), origin: None, target: 0 };
 /// assert!(index.add(&letter(3)).is_ok());
 /// assert!(index.add(&letter(4)).unwrap_err().to_string().starts_with("more than 1 dead letters match"));
 /// ```
@@ -95,6 +97,7 @@ struct Entry {
     key: u64,
     /// The number of the topic's name; [`NO_ORIGIN`] is none.
     origin_topic: u32,
+    target: u16,
     has_key: bool,
 }
 
@@ -129,6 +132,7 @@ impl Index {
             offset: letter.offset.get(),
             key: letter.key.unwrap_or(0),
             has_key: letter.key.is_some(),
+            target: letter.target,
             origin_topic,
             origin_partition: letter.origin.map_or(0, |origin| origin.partition),
             origin_offset: letter.origin.map_or(0, |origin| origin.offset),
@@ -144,6 +148,15 @@ impl Index {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many copies go to each topic.
+    pub fn targets(&self) -> BTreeMap<u16, u64> {
+        let mut targets = BTreeMap::new();
+        for entry in &self.entries {
+            *targets.entry(entry.target).or_default() += 1;
+        }
+        targets
     }
 
     fn topic(&mut self, name: &str) -> Result<u32, TooMany> {
@@ -164,24 +177,10 @@ impl Index {
             .retain(|entry| keeps(entry.partition, Offset::new(entry.offset)));
     }
 
-    /// Sorts the letters by their place, and gives each key's turns to its letters in the order of
-    /// their origins.
+    /// Sorts the letters by their place. Of a key, the places of the letters of one origin partition
+    /// go to these letters in the order of their origins. Letters without an origin keep their places.
     pub fn into_order(self) -> Order {
-        let Self {
-            mut entries,
-            topics,
-            ..
-        } = self;
-        // Numbers of topics in the order of their names: those above depend on which was read first.
-        let mut ranks = vec![0; topics.len()];
-        for (rank, number) in (0..).zip(topics.values()) {
-            ranks[*number as usize] = rank;
-        }
-        for entry in &mut entries {
-            if let Some(rank) = ranks.get(entry.origin_topic as usize) {
-                entry.origin_topic = *rank;
-            }
-        }
+        let Self { mut entries, .. } = self;
         entries.sort_unstable_by_key(|entry| (entry.partition, entry.offset));
         entries.dedup_by_key(|entry| (entry.partition, entry.offset));
 
@@ -193,12 +192,12 @@ impl Index {
         let of = |at: u32| &entries[at as usize];
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let mut keyed: Vec<u32> = (0..count).filter(|at| of(*at).has_key).collect();
-        keyed.sort_unstable_by_key(|at| (of(*at).key, *at));
+        keyed.sort_unstable_by_key(|at| (of(*at).sequence(), *at));
         let mut by_origin = Vec::new();
-        for places in keyed.chunk_by(|a, b| of(*a).key == of(*b).key) {
+        for places in keyed.chunk_by(|a, b| of(*a).sequence() == of(*b).sequence()) {
             by_origin.clear();
             by_origin.extend_from_slice(places);
-            by_origin.sort_by_key(|at| of(*at).origin());
+            by_origin.sort_by_key(|at| of(*at).origin_offset);
             for (place, letter) in places.iter().zip(&by_origin) {
                 turns[*place as usize] = turn(of(*letter));
             }
@@ -208,9 +207,9 @@ impl Index {
 }
 
 impl Entry {
-    /// Sorts stably: letters without an origin come last, in the order of their places.
-    fn origin(&self) -> (u32, i32, i64) {
-        (self.origin_topic, self.origin_partition, self.origin_offset)
+    /// What it is ordered with: the records of a key in a partition, and no others.
+    fn sequence(&self) -> (u64, u32, i32) {
+        (self.key, self.origin_topic, self.origin_partition)
     }
 }
 
@@ -228,6 +227,7 @@ mod tests {
                 partition: 0,
                 offset,
             }),
+            target: 0,
         }
     }
 
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keys_places_go_to_its_letters_in_the_order_of_their_origins() {
+    fn the_places_of_a_key_and_an_origin_go_to_their_letters_in_the_order_of_their_offsets() {
         let mut letters = [
             letter(10, Some(1), Some(("b", 5))),
             letter(11, Some(2), Some(("b", 9))),
@@ -250,10 +250,24 @@ mod tests {
             letter(14, None, Some(("b", 1))),
             letter(15, Some(1), Some(("a", 7))),
         ];
-        let expected = [15, 11, 13, 10, 14, 12];
+        let expected = [13, 11, 12, 10, 14, 15];
         assert_eq!(order(&letters), expected);
         letters.reverse();
         assert_eq!(order(&letters), expected, "in any order of reading");
+    }
+
+    #[test]
+    fn letters_of_two_origin_topics_stay_near_their_places() {
+        let topics = ["a", "b"];
+        let letters: Vec<_> = (0..1_000)
+            .map(|at| letter(at, Some(1), Some((topics[at as usize % 2], (at ^ 2) / 2))))
+            .collect();
+        let turns = order(&letters);
+        let farthest = (0..)
+            .zip(&turns)
+            .map(|(at, turn): (i64, _)| (turn - at).abs())
+            .max();
+        assert_eq!(farthest, Some(2), "those of one topic are swapped in pairs");
     }
 
     #[test]

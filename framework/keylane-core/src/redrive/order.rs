@@ -114,6 +114,11 @@ impl Order {
         chunks
     }
 
+    /// Whether a later version wrote this chunk.
+    pub fn is_newer(chunk: &[u8]) -> bool {
+        chunk.first().is_some_and(|version| *version > VERSION)
+    }
+
     /// From the chunks in storage, in their order.
     ///
     /// # Errors
@@ -246,5 +251,6 @@ mod tests {
         let checksum = crc32fast::hash(&chunks[0]);
         chunks[0].extend_from_slice(&checksum.to_le_bytes());
         assert_eq!(read(&chunks), Err(OrderError::Newer(2)));
+        assert!(Order::is_newer(&chunks[0]) && !Order::is_newer(&[VERSION]));
     }
 }

@@ -36,10 +36,20 @@ fn order(log: &Log) -> Order {
             offset: Offset::new(*offset),
             key: letter.key,
             origin,
+            target: u16::from(letter.is_wanted),
         };
         index.add(&letter).expect("it is small");
     }
     index.retain(|partition, offset| log[&(partition, offset.get())].is_wanted);
+    let wanted = log.values().filter(|it| it.is_wanted).count() as u64;
+    let targets: Vec<_> = index.targets().into_iter().collect();
+    assert_eq!(
+        targets,
+        (wanted > 0)
+            .then_some((1, wanted))
+            .into_iter()
+            .collect::<Vec<_>>()
+    );
     index.into_order()
 }
 
@@ -57,32 +67,35 @@ fn logs() -> impl Strategy<Value = Log> {
     proptest::collection::btree_map((0..3, 0..60_i64), written(), 0..80)
 }
 
-fn rank(letter: &Written) -> (bool, Option<(&'static str, i32, i64)>) {
+/// What a letter is ordered with, and where.
+fn sequence(letter: &Written) -> (Option<(u8, i32)>, i64) {
     let origin = letter.origin;
-    let named =
-        origin.map(|(topic, partition, offset)| (TOPICS[usize::from(topic)], partition, offset));
-    (named.is_none(), named)
+    let partition = origin.map(|(topic, partition, _)| (topic, partition));
+    (partition, origin.map_or(0, |it| it.2))
 }
 
 proptest! {
     #[test]
-    fn every_letter_has_one_turn_and_those_of_a_key_are_in_the_order_of_their_origins(log in logs()) {
+    fn every_letter_has_one_turn_and_those_of_a_key_and_an_origin_partition_are_in_its_order(log in logs()) {
         let order = order(&log);
         let places: Vec<_> = order.turns().iter().map(|it| (it.partition, it.offset.get())).collect();
         let wanted: BTreeSet<_> =
             log.iter().filter(|(_, letter)| letter.is_wanted).map(|(place, _)| *place).collect();
         prop_assert_eq!(places.len(), wanted.len());
         prop_assert_eq!(places.iter().copied().collect::<BTreeSet<_>>(), wanted);
-        let mut last_of_key = BTreeMap::new();
+        let mut last = BTreeMap::new();
         for place in &places {
             let Some(key) = log[place].key else { continue };
-            let rank = (rank(&log[place]), *place);
-            let before = last_of_key.insert(key, rank);
-            prop_assert!(before.is_none_or(|before| before < rank), "{:?}", place);
+            let (origin, offset) = sequence(&log[place]);
+            let before = last.insert((key, origin), (offset, *place));
+            prop_assert!(before.is_none_or(|before| before < (offset, *place)), "{:?}", place);
         }
-        // Turns of a key's letters are places of that key's letters.
+        // Their turns are places of such letters.
         for (turn, place) in places.iter().zip(log.iter().filter(|(_, it)| it.is_wanted)) {
             prop_assert_eq!(log[turn].key, place.1.key);
+            if log[turn].key.is_some() {
+                prop_assert_eq!(sequence(&log[turn]).0, sequence(place.1).0);
+            }
         }
     }
 

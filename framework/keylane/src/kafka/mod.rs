@@ -52,7 +52,7 @@ pub use letters::LetterRange;
 pub(crate) use letters::{Polled, TopicReader, ranges, ranges_by};
 pub(crate) use message::NativeMessage;
 pub(crate) use native::CachedRange;
-pub(crate) use ops_topic::{OpsEnd, OpsLog, create_ops_topic, writable_topics};
+pub(crate) use ops_topic::{OpsEnd, OpsLog, create_ops_topic, log_of, writable_topics};
 pub(crate) use other_groups::OtherGroups;
 pub(crate) use permissions::Operation;
 pub(crate) use read::{FailedFetch, Failure, READ_LIMIT};

@@ -89,22 +89,7 @@ impl OpsLog {
     /// The ids of the logs that these topics have now, as text; those that no broker names are
     /// missing.
     pub(crate) fn log_ids(&self, topics: &[&str]) -> BTreeMap<String, String> {
-        // librdkafka's mock names a controller that does not exist, and nothing would answer.
-        if topics.is_empty() || !self.cluster.has_controller() {
-            return BTreeMap::new();
-        }
-        let within = self.patience.min(LOG_IDS_WITHIN);
-        let inquiry = Inquiry::send(self.cluster.client(), topics, within);
-        let Answer::Logs(logs) = inquiry.answer(within) else {
-            return BTreeMap::new();
-        };
-        let text = |(topic, log): (String, LogId)| {
-            (
-                topic,
-                format!("{:016x}", u64::from_le_bytes(log.to_bytes())),
-            )
-        };
-        logs.into_iter().map(text).collect()
+        log_ids(&self.cluster, topics, self.patience)
     }
 
     /// Hands out what has come since; waits at most so long for it.
@@ -115,6 +100,34 @@ impl OpsLog {
     ) -> Result<(), String> {
         self.reader.read(wait, take)
     }
+}
+
+/// The id of the log that a dead-letter topic has now, where a broker names it. An error is none:
+/// reading the topic reports it.
+pub(crate) fn log_of(config: &ClientSettings, topic: &str, patience: Duration) -> Option<String> {
+    let cluster = Cluster::new(config).ok()?;
+    // The answer names the controller, too.
+    look_up(&cluster, TopicRole::DeadLetter, topic, patience).ok()?;
+    log_ids(&cluster, &[topic], patience).remove(topic)
+}
+
+fn log_ids(cluster: &Cluster, topics: &[&str], patience: Duration) -> BTreeMap<String, String> {
+    // librdkafka's mock names a controller that does not exist, and nothing would answer.
+    if topics.is_empty() || !cluster.has_controller() {
+        return BTreeMap::new();
+    }
+    let within = patience.min(LOG_IDS_WITHIN);
+    let inquiry = Inquiry::send(cluster.client(), topics, within);
+    let Answer::Logs(logs) = inquiry.answer(within) else {
+        return BTreeMap::new();
+    };
+    let text = |(topic, log): (String, LogId)| {
+        (
+            topic,
+            format!("{:016x}", u64::from_le_bytes(log.to_bytes())),
+        )
+    };
+    logs.into_iter().map(text).collect()
 }
 
 /// Creates an operations topic, unless there is one. This client has to be allowed to read and write

@@ -71,8 +71,8 @@ macro_rules! connection_setters {
             self
         }
 
-        /// How long to wait for the brokers. Default: 60 s. Above 20 s, which another task's open
-        /// transaction may take.
+        /// How long to wait for the brokers. Default: 60 s. Use more than 20 s: an open transaction of
+        /// another task may take as long.
         pub fn patience(mut self, patience: std::time::Duration) -> Self {
             self.connection.patience = patience;
             self

@@ -100,6 +100,11 @@ impl Redrive {
         })
     }
 
+    /// Whether it has a name or partitions of its own, which a task sets itself.
+    pub(super) fn is_named_or_partitioned(&self) -> bool {
+        self.partitions.is_some() || self.name != Self::default().name
+    }
+
     pub(super) fn target(&self) -> &Target {
         &self.target
     }

@@ -14,7 +14,7 @@ pub enum RedriveTaskError {
     #[error(transparent)]
     Kafka(#[from] ClientConfigError),
     /// A setting of the task cannot be used.
-    #[error("the redrive cannot begin: {reason}")]
+    #[error("a setting of the redrive cannot be used: {reason}")]
     Setting {
         /// What is wrong, and what is right.
         reason: String,
@@ -83,11 +83,11 @@ pub enum RedriveTaskError {
         /// The topic.
         topic: String,
     },
-    /// The task has ended.
+    /// The task has ended, and cannot be resumed or cancelled.
     #[error(
         "the redrive {id} has ended ({state:?}); begin another one with its filter: what it has copied is left out"
     )]
-    Ended {
+    AlreadyEnded {
         /// The name.
         id: String,
         /// How it ended.
@@ -103,6 +103,25 @@ pub enum RedriveTaskError {
         id: String,
         /// The topic.
         topic: String,
+    },
+    /// The dead-letter topic was re-created while a new task read it.
+    #[error(
+        "the dead-letter topic {topic} was deleted and re-created while it was read; nothing was written: begin again"
+    )]
+    ReCreated {
+        /// The topic.
+        topic: String,
+    },
+    /// It is not known which letters were redriven or resolved before.
+    #[error(
+        "the operations topic {topic} does not show all letters that were redriven or resolved before: {reason}; to copy \
+         such letters once more, set `again`"
+    )]
+    HandledUnknown {
+        /// The operations topic.
+        topic: String,
+        /// What is missing, and the fix.
+        reason: String,
     },
     /// The task was started with another edit.
     #[error("the redrive {id} was begun with {was}; resume it with the same")]
@@ -167,6 +186,12 @@ pub enum RedriveTaskError {
         /// The task's name.
         id: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// The task's thread cannot be started, or has panicked.
+    #[error("the redrive's thread cannot go on: {reason}; resume the task if it has begun")]
+    Thread {
+        /// Why.
         reason: String,
     },
     /// The brokers do not answer, or refuse.

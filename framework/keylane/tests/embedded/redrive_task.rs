@@ -74,6 +74,14 @@ impl Scene {
         producer.close(PATIENCE).await.unwrap();
     }
 
+    /// A record of the operations topic.
+    async fn say(&self, key: &str, value: &str) {
+        let producer = common::producer(self.broker.bootstrap_servers(), OPS).await;
+        let record = NewTask::new(value.to_owned()).key(key.to_owned());
+        producer.enqueue(record).await.unwrap();
+        producer.close(PATIENCE).await.unwrap();
+    }
+
     fn task(&self) -> RedriveTask {
         RedriveTask::of("dead")
             .bootstrap_servers(self.broker.bootstrap_servers())
@@ -266,7 +274,7 @@ async fn a_task_that_was_stopped_is_resumed_and_another_one_is_refused_until_it_
     assert_eq!(error, unfinished);
     let planned = scene.task().plan().await.unwrap();
     assert_eq!(planned.unfinished.as_deref(), Some("first"));
-    let resume = |id: &'static str| scene.task().group("billing").resume(id);
+    let resume = |id: &'static str| scene.task().by("bob").group("billing").resume(id);
     let error = resume("unheard-of").await.unwrap_err();
     assert!(
         matches!(error, RedriveTaskError::NoSuchTask { .. }),
@@ -278,9 +286,16 @@ async fn a_task_that_was_stopped_is_resumed_and_another_one_is_refused_until_it_
         (ended.state, ended.progress.copied()),
         (TaskState::Done, 20)
     );
+    let state = scene.ops().read().await.unwrap();
+    let resumes = &state.task("first").unwrap().record.resumes;
+    let who: Vec<_> = resumes.iter().map(|it| &*it.who).collect();
+    assert_eq!(who, ["bob"]);
     assert_eq!(scene.values().await, numbers(0..20), "each once, in order");
     let error = resume("first").await.unwrap_err();
-    assert!(matches!(error, RedriveTaskError::Ended { .. }), "{error}");
+    assert!(
+        matches!(error, RedriveTaskError::AlreadyEnded { .. }),
+        "{error}"
+    );
     let error = scene.task().id("first").run().await.unwrap_err();
     assert!(matches!(error, RedriveTaskError::IdTaken { .. }), "{error}");
 
@@ -321,7 +336,10 @@ async fn a_task_is_cancelled_by_the_operations_topic_and_letters_are_resolved_th
     assert_eq!(ended.reason.as_deref(), Some("by grace: wrong filter"));
     assert!(ended.progress.done < 10_000);
     let error = scene.ops().cancel("long", "grace", "").await.unwrap_err();
-    assert!(matches!(error, RedriveTaskError::Ended { .. }), "{error}");
+    assert!(
+        matches!(error, RedriveTaskError::AlreadyEnded { .. }),
+        "{error}"
+    );
 
     let ops = scene.ops();
     let resolve = ops.resolve(
@@ -333,7 +351,7 @@ async fn a_task_is_cancelled_by_the_operations_topic_and_letters_are_resolved_th
     resolve.await.unwrap();
     scene
         .ops()
-        .unresolve("dead", [(0, 5150..=5159)])
+        .unresolve("dead", [(0, 5150..=5159)], "ada", "not these")
         .await
         .unwrap();
     let handled = scene.ops().read().await.unwrap().handled("dead");
@@ -345,6 +363,68 @@ async fn a_task_is_cancelled_by_the_operations_topic_and_letters_are_resolved_th
     );
     let planned = scene.task().plan().await.unwrap();
     assert_eq!(planned.handled, ended.progress.done + 91);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_to_end_counts_though_its_process_is_gone_or_it_cannot_be_read() {
+    let scene = Scene::with((0..2_000).map(|it| letter(it, 0))).await;
+    let first = stopped(&scene, "first").await;
+    assert_eq!(first.state, TaskState::Running);
+    scene.ops().cancel("first", "grace", "no").await.unwrap();
+    let second = stopped(&scene, "second").await;
+    assert_eq!(second.state, TaskState::Running, "it has begun");
+    let state = scene.ops().read().await.unwrap();
+    let first = state.task("first").unwrap().record;
+    assert_eq!(first.state, TaskState::Cancelled);
+    assert_eq!(first.reason.as_deref(), Some("by grace: no"));
+
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let task = scene.task().group("billing").on_progress(move |_| {
+        let _ = begun.send(());
+    });
+    let running = tokio::spawn(task.resume("second"));
+    begins.recv().await.unwrap();
+    scene.say("task/second/cancel", r#"{"v":2}"#).await;
+    let ended = running.await.unwrap().unwrap();
+    assert_eq!(ended.state, TaskState::Cancelled);
+    assert!(ended.reason.unwrap().starts_with("by unknown"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_are_not_copied_while_it_is_not_known_which_were_copied_before() {
+    let scene = Scene::with((0..5).map(|it| letter(it, 0))).await;
+    let ended = scene.task().id("first").max(3).run().await.unwrap();
+    assert_eq!(ended.progress.copied(), 3);
+    scene.say("task/first/order/0", "\u{1}damaged").await;
+    for error in [
+        scene.task().plan().await.unwrap_err(),
+        scene.task().run().await.unwrap_err(),
+    ] {
+        assert!(
+            matches!(&error, RedriveTaskError::HandledUnknown { reason, .. } if reason.contains("first")),
+            "{error}"
+        );
+    }
+    assert_eq!(scene.copies().await.len(), 3);
+    let ended = scene.task().again().run().await.unwrap();
+    assert_eq!(ended.progress.copied(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_no_copy_needs_may_be_gone() {
+    let old = letter(0, 0).header("keylane-retry-topic", "old-retry");
+    let scene = Scene::with([old, letter(1, 0)]).await;
+    let error = scene.task().run().await.unwrap_err();
+    assert!(error.to_string().contains("old-retry"), "{error}");
+    let ops = scene.ops();
+    ops.resolve("dead", [(0, 0..=0)], "ada", "it is old")
+        .await
+        .unwrap();
+    let planned = scene.task().plan().await.unwrap();
+    let targets: Vec<_> = planned.targets.into_iter().collect();
+    assert_eq!(targets, [("tasks-retry".to_owned(), 1)]);
+    let ended = scene.task().run().await.unwrap();
+    assert_eq!((ended.counts.handled, ended.progress.copied()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -374,16 +454,31 @@ async fn groups_targets_and_ids_that_do_not_fit_are_errors_that_name_the_fix() {
     assert_eq!(error, RedriveTaskError::NoGroup);
     let ended = task().filter(none).run().await.unwrap();
     assert_eq!((ended.state, ended.progress.turns), (TaskState::Done, 0));
+    let state = scene.ops().read().await.unwrap();
+    assert_eq!(state.tasks().count(), 0, "one without letters leaves none");
+    for own in ["dead", OPS] {
+        for error in [
+            task().redrive(to(own)).plan().await.unwrap_err(),
+            task().redrive(to(own)).run().await.unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("name another one"), "{error}");
+        }
+    }
     let planned = task().redrive(to("tasks-retry")).plan().await.unwrap();
     assert!(planned.for_every_group);
 
-    let producer = common::producer(scene.broker.bootstrap_servers(), OPS).await;
-    let newer = NewTask::new(r#"{"v":2,"how":"unheard of"}"#).key("task/later");
-    producer.enqueue(newer).await.unwrap();
-    producer.close(PATIENCE).await.unwrap();
-    let error = task().run().await.unwrap_err();
-    let text = "has records of a newer version of keylane, such as task/later";
-    assert!(error.to_string().contains(text), "{error}");
+    let error = task().ops_topic("no topic").plan().await.unwrap_err();
+    assert!(error.to_string().contains("name another one"), "{error}");
+    scene
+        .say("task/later", r#"{"v":2,"how":"unheard of"}"#)
+        .await;
+    for error in [
+        task().plan().await.unwrap_err(),
+        task().run().await.unwrap_err(),
+    ] {
+        let text = "has records of a newer version of keylane, such as task/later";
+        assert!(error.to_string().contains(text), "{error}");
+    }
     assert!(scene.copies().await.is_empty());
 }
 

@@ -141,8 +141,12 @@ impl From<RedriveTaskError> for Failure {
                 "the redrive {id} has failed at the dead letter {place}: {reason}; mend that, or pass over such \
                  letters by --skip-refused"
             )),
+            Error::HandledUnknown { topic, reason } => Self::Refused(format!(
+                "the operations topic {topic} does not show all letters that were written back or resolved before: {reason}"
+            )),
             // Copies may have been written before.
             Error::TakenOver
+            | Error::Thread { .. }
             | Error::TooManyRefused { .. }
             | Error::Order { .. }
             | Error::Transaction { .. } => {

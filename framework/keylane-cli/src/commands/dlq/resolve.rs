@@ -136,7 +136,7 @@ pub(super) fn run(
     let of_group = connection.ops(&group);
     let state = match arguments.undo {
         true => {
-            block_on(|| of_group.unresolve(&topic, ranges.clone()))??;
+            block_on(|| of_group.unresolve(&topic, ranges.clone(), &who, &arguments.why))??;
             "open"
         }
         false => {
@@ -160,7 +160,8 @@ pub(super) fn cancel(
     let row = [group.as_str(), task, "is to end"].map(Cell::text);
     let mut report = Report::from(Table::of_one(&["group", "task", "state"], row.into()));
     report.notes.push(
-        "note: a redrive that runs ends after its transaction; one whose process has ended, when it is resumed"
+        "note: a redrive that runs ends after its transaction; one whose process has ended, when it is resumed \
+         or another one begins"
             .to_owned(),
     );
     Ok(report)

@@ -1,6 +1,6 @@
 //! The letters that need nothing more. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which letters of a dead-letter topic were redriven, or resolved by hand: offsets by partition.
 ///
@@ -28,6 +28,26 @@ impl Handled {
         behind > 0 && ranges[behind - 1].1 >= offset
     }
 
+    /// The parts of this range that are not among them, by first and last offset.
+    pub(super) fn without(&self, partition: i32, first: i64, last: i64) -> Vec<(i64, i64)> {
+        let ranges = self
+            .partitions
+            .get(&partition)
+            .map_or(&[][..], Vec::as_slice);
+        let before = ranges.partition_point(|it| it.1 < first);
+        let (mut parts, mut open) = (Vec::new(), first);
+        for (start, end) in ranges[before..].iter().take_while(|it| it.0 <= last) {
+            if open < *start {
+                parts.push((open, start - 1));
+            }
+            open = end.saturating_add(1);
+        }
+        if open <= last {
+            parts.push((open, last));
+        }
+        parts
+    }
+
     /// Partition, first and last offset of each range, ascending.
     pub fn ranges(&self) -> impl Iterator<Item = (i32, i64, i64)> + '_ {
         let partitions = self.partitions.iter();
@@ -48,35 +68,49 @@ impl Handled {
 /// none.
 impl FromIterator<(i32, i64, i64)> for Handled {
     fn from_iter<I: IntoIterator<Item = (i32, i64, i64)>>(ranges: I) -> Self {
-        let mut partitions = BTreeMap::<i32, Vec<(i64, i64)>>::new();
+        let mut handled = Self::default();
+        handled.extend(ranges);
+        handled
+    }
+}
+
+/// As by [`from_iter`](FromIterator::from_iter), with what is there already.
+impl Extend<(i32, i64, i64)> for Handled {
+    fn extend<I: IntoIterator<Item = (i32, i64, i64)>>(&mut self, ranges: I) {
+        let mut added = BTreeSet::new();
         for (partition, first, last) in ranges {
             if first <= last {
-                partitions.entry(partition).or_default().push((first, last));
+                let all = self.partitions.entry(partition).or_default();
+                all.push((first, last));
+                added.insert(partition);
             }
         }
-        for ranges in partitions.values_mut() {
-            ranges.sort_unstable();
-            let mut kept = 0;
-            for at in 1..ranges.len() {
-                let (first, last) = ranges[at];
-                if first <= ranges[kept].1.saturating_add(1) {
-                    ranges[kept].1 = ranges[kept].1.max(last);
-                } else {
-                    kept += 1;
-                    ranges[kept] = (first, last);
-                }
+        for partition in added {
+            if let Some(ranges) = self.partitions.get_mut(&partition) {
+                merge(ranges);
             }
-            ranges.truncate(kept + 1);
-            ranges.shrink_to_fit();
         }
-        Self { partitions }
     }
+}
+
+fn merge(ranges: &mut Vec<(i64, i64)>) {
+    ranges.sort_unstable();
+    let mut kept = 0;
+    for at in 1..ranges.len() {
+        let (first, last) = ranges[at];
+        if first <= ranges[kept].1.saturating_add(1) {
+            ranges[kept].1 = ranges[kept].1.max(last);
+        } else {
+            kept += 1;
+            ranges[kept] = (first, last);
+        }
+    }
+    ranges.truncate(kept + 1);
+    ranges.shrink_to_fit();
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -89,7 +123,10 @@ mod tests {
             let ranges: Vec<_> = ranges.into_iter().map(|(at, first, more)| (at, first, first + more)).collect();
             let all = ranges.iter().flat_map(|(at, first, last)| (*first..=*last).map(move |it| (*at, it)));
             let all: BTreeSet<(i32, i64)> = all.collect();
-            let handled: Handled = ranges.iter().copied().collect();
+            let mut handled = Handled::default();
+            // In two parts, the second of which may overlap the first.
+            handled.extend(ranges.iter().copied().take(20));
+            handled.extend(ranges.iter().copied().skip(20));
             for partition in 0..3 {
                 for offset in -1..80 {
                     prop_assert_eq!(handled.contains(partition, offset), all.contains(&(partition, offset)));

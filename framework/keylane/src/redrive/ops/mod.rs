@@ -6,14 +6,17 @@
 
 pub(crate) mod forms;
 mod handled;
+mod lost;
 pub(crate) mod records;
+mod resolved;
 mod state;
 mod topic;
 
 pub use handled::Handled;
 pub use records::{
-    CancelRequest, OnRefused, Resolution, TaskCounts, TaskProgress, TaskRecord, TaskSettings,
-    TaskState,
+    CancelRequest, OnRefused, Resolution, TaskCounts, TaskProgress, TaskRecord, TaskResume,
+    TaskSettings, TaskState,
 };
 pub use state::{Dropped, OpsState, TaskStatus};
+pub(super) use topic::LONGEST_NAME;
 pub use topic::OpsTopic;

@@ -13,6 +13,8 @@ use crate::support::clock;
 
 /// The version of what is written. A record with a newer one is not read.
 const VERSION: u32 = 1;
+/// More are not kept of a task.
+const MOST_RESUMES: usize = 20;
 
 /// What a record is about, as its key says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +26,13 @@ pub(crate) enum OpsKey {
     Resolved(Place),
 }
 
-/// The first place of a range of letters.
+/// A range of letters. Two ranges that overlap have two keys: a write replaces no other range.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) first: i64,
+    pub(crate) last: i64,
 }
 
 impl OpsKey {
@@ -39,12 +42,20 @@ impl OpsKey {
             Self::Order(id, number) => format!("task/{id}/order/{number}"),
             Self::Progress(id) => format!("task/{id}/progress"),
             Self::Cancel(id) => format!("task/{id}/cancel"),
-            Self::Resolved(place) => {
+            Self::Resolved(it) => {
                 format!(
-                    "resolved/{}/{}/{}",
-                    place.topic, place.partition, place.first
+                    "resolved/{}/{}/{}/{}",
+                    it.topic, it.partition, it.first, it.last
                 )
             }
+        }
+    }
+
+    /// The task that it is about.
+    pub(crate) fn task(&self) -> Option<&str> {
+        match self {
+            Self::Task(id) | Self::Order(id, _) | Self::Progress(id) | Self::Cancel(id) => Some(id),
+            Self::Resolved(_) => None,
         }
     }
 
@@ -57,10 +68,11 @@ impl OpsKey {
             ["task", id, "progress"] => Self::Progress(id.to_owned()),
             ["task", id, "cancel"] => Self::Cancel(id.to_owned()),
             ["task", id, "order", number] => Self::Order(id.to_owned(), number.parse().ok()?),
-            ["resolved", topic, partition, first] => Self::Resolved(Place {
+            ["resolved", topic, partition, first, last] => Self::Resolved(Place {
                 topic: topic.to_owned(),
                 partition: partition.parse().ok()?,
                 first: first.parse().ok()?,
+                last: last.parse().ok()?,
             }),
             _ => return None,
         })
@@ -72,13 +84,13 @@ impl OpsKey {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TaskState {
-    /// It runs, or its process ended before it did.
+    /// The task runs, or it was left when its process ended.
     Running,
     /// Every turn was done.
     Done,
-    /// By request.
+    /// The task ended by request.
     Cancelled,
-    /// It cannot go on.
+    /// The task cannot go on.
     Failed,
     /// Too few copies of its canary succeeded.
     CanaryFailed,
@@ -124,16 +136,20 @@ pub struct TaskRecord {
     /// What was read of the dead-letter topic then.
     #[serde(with = "forms::ranges")]
     pub ranges: Vec<LetterRange>,
-    /// The ends of its target topics then, of a task with a canary: topic, partition, offset.
+    /// For a canary, the ends of the target topics and the dead-letter topic before the first copy:
+    /// topic, partition, offset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) target_ends: Vec<(String, i32, i64)>,
     /// Who started it.
     pub who: String,
-    /// From where.
+    /// The host where it was started.
     pub host: String,
-    /// When.
+    /// When it was started.
     #[serde(with = "forms::time")]
     pub started: SystemTime,
+    /// The runs that went on with it, the last 20 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumes: Vec<TaskResume>,
     /// How it stands.
     pub state: TaskState,
     /// When it ended.
@@ -146,6 +162,19 @@ pub struct TaskRecord {
     /// Why it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A run that went on with a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskResume {
+    /// Who resumed it.
+    pub who: String,
+    /// From where.
+    pub host: String,
+    /// When.
+    #[serde(with = "forms::time")]
+    pub at: SystemTime,
 }
 
 /// A task's settings.
@@ -172,14 +201,14 @@ pub struct TaskSettings {
 pub struct TaskCounts {
     /// Letters that match.
     pub matched: u64,
-    /// Those of them that are copied: the turns.
+    /// Matching letters that are copied: the turns.
     pub turns: u64,
-    /// Those that were redriven or resolved before.
+    /// Matching letters that were redriven or resolved before.
     #[serde(default)]
     pub handled: u64,
-    /// Those that the guard against loops refused.
+    /// Matching letters that the guard against loops refused.
     pub guard: u64,
-    /// Those that were refused for other reasons.
+    /// Matching letters that were refused for other reasons.
     pub refused: u64,
 }
 
@@ -190,9 +219,9 @@ pub struct TaskProgress {
     v: u32,
     /// Turns that are done: with a copy, or without one.
     pub done: u64,
-    /// Those of them whose letters are no longer in the topic.
+    /// Turns whose letters are no longer in the topic.
     pub gone: u64,
-    /// Those of them that were passed over, by number from 0, ascending. Stored as ranges.
+    /// Turns that were passed over, by number from 0, ascending. Stored as ranges.
     #[serde(with = "forms::numbers")]
     pub refused: Vec<u64>,
     /// The number of the run that wrote it: executors tell themselves from others by it.
@@ -212,7 +241,7 @@ pub struct CancelRequest {
     pub who: String,
     /// Why.
     pub why: String,
-    /// Since when.
+    /// When.
     #[serde(with = "forms::time")]
     pub at: SystemTime,
 }
@@ -222,11 +251,12 @@ pub struct CancelRequest {
 #[non_exhaustive]
 pub struct Resolution {
     v: u32,
-    /// The last offset.
-    pub last: i64,
     /// The id of the log of the dead-letter topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
+    /// Whether this range is no longer resolved as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) taken_back: bool,
     /// Who did it.
     pub who: String,
     /// Why.
@@ -256,10 +286,21 @@ impl TaskRecord {
             who: String::new(),
             host: String::new(),
             started: clock::wall(),
+            resumes: Vec::new(),
             state: TaskState::Running,
             ended: None,
             reason: None,
         }
+    }
+
+    pub(crate) fn resume(&mut self, who: &str, host: &str) {
+        self.resumes.push(TaskResume {
+            who: who.to_owned(),
+            host: host.to_owned(),
+            at: clock::wall(),
+        });
+        let oldest = self.resumes.len().saturating_sub(MOST_RESUMES);
+        self.resumes.drain(..oldest);
     }
 
     pub(crate) fn end(&mut self, state: TaskState, reason: Option<String>) {
@@ -302,17 +343,38 @@ impl CancelRequest {
             at: clock::wall(),
         }
     }
+
+    pub(crate) fn text(&self) -> String {
+        format!("by {}: {}", self.who, self.why)
+    }
+
+    /// One that cannot be read, as a newer version may write it, ends the task all the same.
+    pub(crate) fn read(value: &[u8]) -> Self {
+        read(value).unwrap_or_else(|_| {
+            Self::new(
+                "unknown",
+                "the request cannot be read, and may be of a newer version",
+            )
+        })
+    }
 }
 
 impl Resolution {
-    pub(crate) fn new(last: i64, log: Option<String>, who: &str, why: &str) -> Self {
+    pub(crate) fn new(log: Option<String>, who: &str, why: &str) -> Self {
         Self {
             v: VERSION,
-            last,
             log,
+            taken_back: false,
             who: who.to_owned(),
             why: why.to_owned(),
             at: clock::wall(),
+        }
+    }
+
+    pub(crate) fn taken_back(self) -> Self {
+        Self {
+            taken_back: true,
+            ..self
         }
     }
 }
@@ -354,6 +416,7 @@ mod tests {
             topic: "x-dlq".to_owned(),
             partition: 3,
             first: 42,
+            last: 43,
         };
         for key in [
             OpsKey::Task(id()),
@@ -369,7 +432,7 @@ mod tests {
             "task",
             "task/a/b",
             "task/a/order/x",
-            "resolved/t/1",
+            "resolved/t/1/2",
             "other/a",
         ] {
             assert_eq!(OpsKey::read(key.as_bytes()), None, "{key}");
@@ -384,6 +447,9 @@ mod tests {
             percent: 90,
         });
         task.ranges = vec![LetterRange::new(1, 2, 3)];
+        (0..25).for_each(|it| task.resume(&format!("operator {it}"), "here"));
+        assert_eq!(task.resumes.len(), 20);
+        assert_eq!(task.resumes[19].who, "operator 24");
         task.end(TaskState::CanaryFailed, Some("3 of 5 failed".to_owned()));
         // The text has milliseconds.
         let value = written(&task);

@@ -1,4 +1,4 @@
-//! What an operations topic says, all records of it together. Pure.
+//! The state that the records of an operations topic describe together. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -8,6 +8,7 @@ use keylane_core::redrive::{Order, OrderError};
 use serde::de::DeserializeOwned;
 
 use super::Handled;
+use super::lost::Lost;
 use super::records::{
     CancelRequest, OpsKey, Place, Resolution, TaskProgress, TaskRecord, TaskState, Unread, read,
 };
@@ -16,24 +17,34 @@ use super::records::{
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     tasks: usize,
+    /// Of the values of tasks, orders aside.
+    task_bytes: usize,
     resolutions: usize,
+    resolution_bytes: usize,
     order_bytes: usize,
     newer: usize,
 }
 
 const BOUNDS: Bounds = Bounds {
     tasks: 10_000,
+    task_bytes: 128 << 20,
     resolutions: 100_000,
+    resolution_bytes: 64 << 20,
     // About ten million letters.
     order_bytes: 32 << 20,
     newer: 100,
 };
 
+/// Ranges that are merged together, at least: each time costs a look at all.
+const RANGES_AT_ONCE: usize = 65_536;
+
 /// What the operations topic of a group says: its tasks, and the letters that were resolved.
 ///
 /// # Bounds
-/// 10,000 tasks, 100,000 resolved ranges, and 32 MiB of orders: which letters a task has copied.
-/// Beyond that the oldest are dropped: see [`dropped`](Self::dropped).
+/// 10,000 tasks of 128 MiB, 100,000 resolved ranges of 64 MiB, and 32 MiB of orders: which letters a
+/// task has copied. Beyond that the oldest are dropped: see [`dropped`](Self::dropped). No redrive
+/// begins on a dead-letter topic of which something was dropped, unless it copies all letters
+/// [`again`](crate::redrive::RedriveTask::again).
 #[derive(Clone, Debug, Default)]
 pub struct OpsState {
     tasks: BTreeMap<String, Entry>,
@@ -41,6 +52,9 @@ pub struct OpsState {
     newer: BTreeSet<String>,
     unreadable: u64,
     dropped: Dropped,
+    lost: Lost,
+    task_bytes: usize,
+    resolution_bytes: usize,
     order_bytes: usize,
     /// The ids of the logs that dead-letter topics have now.
     logs: BTreeMap<String, String>,
@@ -50,9 +64,9 @@ pub struct OpsState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dropped {
-    /// Whole tasks.
+    /// Whole tasks: the letters that they have copied count as open.
     pub tasks: u64,
-    /// Orders of tasks: the letters that they have copied count as open.
+    /// Orders of tasks: the letters that these tasks have copied count as open.
     pub orders: u64,
     /// Resolved ranges, which count as open.
     pub resolutions: u64,
@@ -64,6 +78,8 @@ struct Entry {
     progress: Option<TaskProgress>,
     cancel: Option<CancelRequest>,
     chunks: BTreeMap<u32, Bytes>,
+    /// Of the values of record, progress and cancel.
+    bytes: [usize; 3],
 }
 
 /// A task as the operations topic has it.
@@ -72,11 +88,11 @@ struct Entry {
 pub struct TaskStatus<'a> {
     /// Its name.
     pub id: &'a str,
-    /// As it was started, and ended.
+    /// The task's record: how it was started, and how it ended.
     pub record: &'a TaskRecord,
-    /// How far it is.
+    /// How far the task is.
     pub progress: Option<&'a TaskProgress>,
-    /// The request to end it.
+    /// The request to end the task.
     pub cancel: Option<&'a CancelRequest>,
 }
 
@@ -92,7 +108,7 @@ impl OpsState {
         entry.status(id)
     }
 
-    /// The task on this dead-letter topic that runs, or whose process ended before it did.
+    /// The task on this dead-letter topic that runs, or that was left when its process ended.
     pub fn running(&self, topic: &str) -> Option<TaskStatus<'_>> {
         let is_it =
             |it: &TaskStatus<'_>| it.record.topic == topic && it.record.state == TaskState::Running;
@@ -107,7 +123,7 @@ impl OpsState {
     ) -> impl Iterator<Item = (i32, RangeInclusive<i64>, &'a Resolution)> {
         let of_topic = (self.resolved.iter())
             .filter(move |it| it.0.topic == topic && self.is_log(topic, it.1.log.as_deref()));
-        of_topic.map(|(place, it)| (place.partition, place.first..=it.last, it))
+        of_topic.map(|(place, it)| (place.partition, place.first..=place.last, it))
     }
 
     /// Keys of records that a newer version of keylane wrote, the first 100 of them. They were not
@@ -121,7 +137,7 @@ impl OpsState {
         self.unreadable
     }
 
-    /// What exceeds the bounds.
+    /// How much was dropped, because it exceeds the bounds.
     pub fn dropped(&self) -> Dropped {
         self.dropped
     }
@@ -131,7 +147,12 @@ impl OpsState {
     /// that cannot be read counts as not copied. What was said about a topic that was deleted and
     /// re-created since does not count.
     pub fn handled(&self, topic: &str) -> Handled {
-        let mut ranges = Vec::new();
+        self.handled_and_unread(topic).0
+    }
+
+    /// Also the first task whose order cannot be read, and why.
+    fn handled_and_unread(&self, topic: &str) -> (Handled, Option<(&str, OrderError)>) {
+        let (mut handled, mut ranges, mut unread) = (Handled::default(), Vec::new(), None);
         for (id, entry) in &self.tasks {
             let is_of_topic =
                 |it: &TaskRecord| it.topic == topic && self.is_log(topic, it.log.as_deref());
@@ -139,23 +160,51 @@ impl OpsState {
             let Some(progress) = entry.progress.as_ref().filter(|_| of_topic) else {
                 continue;
             };
-            let order = self.order(id).unwrap_or_else(|error| {
-                tracing::warn!(task = id, %error, "the order of a redrive cannot be read");
-                Order::default()
-            });
+            let order = match self.order(id) {
+                Ok(order) if order.len() >= progress.done => order,
+                damaged => {
+                    let error = damaged.err().unwrap_or(OrderError::Gap);
+                    tracing::warn!(task = id, %error, "the order of a redrive cannot be read");
+                    unread.get_or_insert((&**id, error));
+                    continue;
+                }
+            };
             let refused: BTreeSet<u64> = progress.refused.iter().copied().collect();
             let turns = (0..progress.done).zip(order.turns());
             let copied = turns.filter(|(number, _)| !refused.contains(number));
-            ranges.extend(copied.map(|(_, turn)| {
+            let copied = copied.map(|(_, turn)| {
                 let offset = turn.offset.get();
                 (turn.partition, offset, offset)
-            }));
+            });
+            // The letters of one task are mostly few ranges.
+            let of_task: Handled = copied.collect();
+            ranges.extend(of_task.ranges());
+            if ranges.len() > RANGES_AT_ONCE.max(handled.ranges().count()) {
+                handled.extend(ranges.drain(..));
+            }
         }
         let resolved = self.resolved(topic);
-        ranges.extend(
-            resolved.map(|(partition, range, _)| (partition, *range.start(), *range.end())),
-        );
-        ranges.into_iter().collect()
+        let resolved =
+            resolved.map(|(partition, range, _)| (partition, *range.start(), *range.end()));
+        handled.extend(ranges.into_iter().chain(resolved));
+        (handled, unread)
+    }
+
+    /// As [`handled`](Self::handled); an error where it is not known of all letters.
+    pub(crate) fn known_handled(&self, topic: &str) -> Result<Handled, String> {
+        if self.lost.is_of(topic, |log| self.is_log(topic, log)) {
+            return Err(
+                "it has more tasks, orders or resolved ranges than are read, and the oldest were left out; delete by \
+                 tombstones the records of tasks whose dead letters are gone"
+                    .to_owned(),
+            );
+        }
+        match self.handled_and_unread(topic) {
+            (handled, None) => Ok(handled),
+            (_, Some((id, error))) => Err(format!(
+                "which letters the redrive {id} has copied cannot be read, because {error}"
+            )),
+        }
     }
 
     /// The topics that it is about.
@@ -208,22 +257,31 @@ impl OpsState {
             key: &text,
             value: value.as_deref(),
         };
+        let bytes = value.as_ref().map_or(0, Bytes::len);
+        let id = key.task().map(str::to_owned);
         match key {
             OpsKey::Task(id) => {
                 let Some(record) = take.read() else { return };
-                self.tasks.entry(id).or_default().record = record;
+                if value.is_none() {
+                    self.lost.tasks.remove(&id);
+                }
+                self.entry(id, 0, bytes).record = record;
             }
             OpsKey::Progress(id) => {
                 let Some(progress) = take.read() else { return };
-                self.tasks.entry(id).or_default().progress = progress;
+                self.entry(id, 1, bytes).progress = progress;
             }
             OpsKey::Cancel(id) => {
-                let Some(cancel) = take.read() else { return };
-                self.tasks.entry(id).or_default().cancel = cancel;
+                let cancel = value.as_deref().map(CancelRequest::read);
+                self.entry(id, 2, bytes).cancel = cancel;
             }
             OpsKey::Order(id, number) => {
+                self.newer.remove(&text);
+                if value.as_deref().is_some_and(Order::is_newer) && self.newer.len() < bounds.newer
+                {
+                    self.newer.insert(text);
+                }
                 let entry = self.tasks.entry(id).or_default();
-                let bytes = value.as_ref().map_or(0, Bytes::len);
                 let before = match value {
                     Some(chunk) => entry.chunks.insert(number, chunk),
                     None => entry.chunks.remove(&number),
@@ -231,19 +289,41 @@ impl OpsState {
                 self.order_bytes += bytes;
                 self.order_bytes -= before.map_or(0, |chunk| chunk.len());
             }
-            OpsKey::Resolved(place) => match take.read() {
-                Some(Some(resolution)) => drop(self.resolved.insert(place, resolution)),
-                Some(None) => drop(self.resolved.remove(&place)),
-                None => return,
-            },
+            OpsKey::Resolved(place) => {
+                let Some(resolution) = take.read::<Resolution>() else {
+                    return;
+                };
+                self.unresolve(&place);
+                if let Some(resolution) = resolution.filter(|it| !it.taken_back) {
+                    self.resolution_bytes += size(&place, &resolution);
+                    self.resolved.insert(place, resolution);
+                }
+            }
+        }
+        if let Some(id) = id.filter(|id| self.tasks.get(id).is_some_and(Entry::is_empty)) {
+            self.tasks.remove(&id);
         }
         self.keep_within(bounds);
     }
 
+    fn entry(&mut self, id: String, part: usize, bytes: usize) -> &mut Entry {
+        let entry = self.tasks.entry(id).or_default();
+        self.task_bytes += bytes;
+        self.task_bytes -= std::mem::replace(&mut entry.bytes[part], bytes);
+        entry
+    }
+
+    fn unresolve(&mut self, place: &Place) {
+        if let Some(resolution) = self.resolved.remove(place) {
+            self.resolution_bytes -= size(place, &resolution);
+        }
+    }
+
     fn keep_within(&mut self, bounds: Bounds) {
-        while self.resolved.len() > bounds.resolutions {
-            self.resolved.pop_first();
-            self.dropped.resolutions += 1;
+        let is_beyond =
+            |count, bytes| count > bounds.resolutions || bytes > bounds.resolution_bytes;
+        if is_beyond(self.resolved.len(), self.resolution_bytes) {
+            self.drop_resolutions(bounds);
         }
         while self.order_bytes > bounds.order_bytes {
             let Some(id) = self.oldest(|entry| !entry.chunks.is_empty()) else {
@@ -252,13 +332,37 @@ impl OpsState {
             self.drop_order(&id);
             self.dropped.orders += 1;
         }
-        while self.tasks.len() > bounds.tasks {
+        while self.tasks.len() > bounds.tasks || self.task_bytes > bounds.task_bytes {
             let Some(id) = self.oldest(|_| true) else {
                 break;
             };
             self.drop_order(&id);
-            self.tasks.remove(&id);
+            if let Some(entry) = self.tasks.remove(&id) {
+                self.task_bytes -= entry.bytes.iter().sum::<usize>();
+            }
             self.dropped.tasks += 1;
+        }
+    }
+
+    /// Many at once: each time, they are sorted by age.
+    fn drop_resolutions(&mut self, bounds: Bounds) {
+        let by_age = self
+            .resolved
+            .iter()
+            .map(|(place, it)| (it.at, place.clone()));
+        let mut by_age: Vec<_> = by_age.collect();
+        by_age.sort_unstable();
+        let (count, bytes) = (
+            bounds.resolutions * 9 / 10,
+            bounds.resolution_bytes * 9 / 10,
+        );
+        for (_, place) in by_age {
+            if self.resolved.len() <= count && self.resolution_bytes <= bytes {
+                break;
+            }
+            self.unresolve(&place);
+            self.lost.resolutions(place.topic);
+            self.dropped.resolutions += 1;
         }
     }
 
@@ -266,6 +370,9 @@ impl OpsState {
         if let Some(entry) = self.tasks.get_mut(id) {
             let chunks = std::mem::take(&mut entry.chunks);
             self.order_bytes -= chunks.values().map(Bytes::len).sum::<usize>();
+            let record = entry.record.as_ref();
+            self.lost
+                .task(id, record.map(|it| (it.topic.clone(), it.log.clone())));
         }
     }
 
@@ -282,7 +389,23 @@ impl OpsState {
     }
 }
 
+fn size(place: &Place, resolution: &Resolution) -> usize {
+    let log = resolution.log.as_ref().map_or(0, String::len);
+    place.topic.len() + log + resolution.who.len() + resolution.why.len()
+}
+
 impl Entry {
+    fn is_empty(&self) -> bool {
+        let Self {
+            record,
+            progress,
+            cancel,
+            chunks,
+            ..
+        } = self;
+        record.is_none() && progress.is_none() && cancel.is_none() && chunks.is_empty()
+    }
+
     fn status<'a>(&'a self, id: &'a str) -> Option<TaskStatus<'a>> {
         Some(TaskStatus {
             id,

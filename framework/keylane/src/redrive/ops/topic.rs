@@ -1,4 +1,4 @@
-//! The operations topic of a group, for those who look, end tasks, and resolve letters.
+//! The operations topic of a group: reads it, ends tasks, and resolves letters.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -7,12 +7,18 @@ use bytes::Bytes;
 
 use super::super::connection::{Connection, connection_setters};
 use super::super::task_error::RedriveTaskError;
-use super::records::{CancelRequest, OpsKey, Place, Resolution, written};
-use super::{OpsState, TaskState};
+use super::records::{CancelRequest, OpsKey, written};
+use super::resolved::{reopened, resolved};
+use super::{Handled, OpsState, TaskState};
 use crate::Headers;
+use crate::kafka::operator::Operator;
 use crate::kafka::{OpsEnd, OpsLog, create_ops_topic};
 use crate::producer::raw::{OutgoingRecord, PendingLimits, RawProducer};
 
+/// The longest name of who does something, in bytes.
+pub(in super::super) const LONGEST_NAME: usize = 255;
+/// The longest reason of a request, in bytes.
+const LONGEST_REASON: usize = 4096;
 /// Records that are on their way.
 const AT_ONCE: usize = 500;
 
@@ -69,19 +75,24 @@ impl OpsTopic {
     /// Outside a tokio runtime.
     pub async fn read(&self) -> Result<OpsState, RedriveTaskError> {
         let topic = self.clone();
-        self.blocking(move || {
-            let opened = topic.opened(OpsEnd::Stable, None)?;
-            Ok(opened.map_or_else(OpsState::default, |it| it.1))
-        })
-        .await
+        self.blocking(move || topic.state(None)).await
+    }
+
+    pub(in super::super) fn state(
+        &self,
+        topic: Option<&str>,
+    ) -> Result<OpsState, RedriveTaskError> {
+        let opened = self.opened(OpsEnd::Stable, topic)?;
+        Ok(opened.map_or_else(OpsState::default, |it| it.1))
     }
 
     /// Requests the end of a task that runs: it ends after the transaction that is open. A task
-    /// whose process has ended is cancelled when it is resumed.
+    /// whose process has ended is cancelled when it is resumed, or when another one begins.
     ///
     /// # Errors
     /// Where there is no such task, or it has ended, or the topic cannot be read or written.
     pub async fn cancel(&self, task: &str, who: &str, why: &str) -> Result<(), RedriveTaskError> {
+        check_texts(who, why)?;
         let state = self.read().await?;
         let status = state
             .task(task)
@@ -90,7 +101,7 @@ impl OpsTopic {
                 topic: self.name.clone(),
             })?;
         if status.record.state != TaskState::Running {
-            return Err(RedriveTaskError::Ended {
+            return Err(RedriveTaskError::AlreadyEnded {
                 id: task.to_owned(),
                 state: status.record.state,
             });
@@ -100,11 +111,11 @@ impl OpsTopic {
         self.write(vec![(key, Some(written(&request)))]).await
     }
 
-    /// Marks letters as handled by hand: partitions and offsets, first to last. The topic is created
-    /// if it does not exist.
+    /// Marks letters as handled by hand: partitions and offsets, first to last. Letters that are
+    /// marked keep what was said about them. The topic is created if it does not exist.
     ///
     /// # Errors
-    /// Where the topic cannot be created or written.
+    /// Where the topic cannot be created, read or written, or a text is too long.
     pub async fn resolve(
         &self,
         topic: &str,
@@ -112,64 +123,108 @@ impl OpsTopic {
         who: &str,
         why: &str,
     ) -> Result<(), RedriveTaskError> {
+        check_texts(who, why)?;
         let (this, name) = (self.clone(), topic.to_owned());
-        let log = self.blocking(move || {
+        let state = self.blocking(move || {
             this.create()?;
-            Ok(this
-                .log()?
-                .and_then(|log| log.log_ids(&[&name]).remove(&name)))
+            this.state(Some(&name))
         });
-        let log = log.await?;
-        let record = |(partition, range): (i32, RangeInclusive<i64>)| {
-            let resolution = Resolution::new(*range.end(), log.clone(), who, why);
-            (
-                place(topic, partition, *range.start()),
-                Some(written(&resolution)),
-            )
-        };
-        self.write(ranges.into_iter().map(record).collect()).await
+        let ranges = ranges.into_iter().collect();
+        let records = resolved(&state.await?, topic, ranges, who, why);
+        self.write(records).await
     }
 
     /// Takes back what was resolved of these letters. Those beside them stay resolved.
     ///
     /// # Errors
-    /// Where the topic cannot be read or written.
+    /// Where the topic cannot be read or written, or a text is too long.
     pub async fn unresolve(
         &self,
         topic: &str,
         ranges: impl IntoIterator<Item = (i32, RangeInclusive<i64>)>,
+        who: &str,
+        why: &str,
     ) -> Result<(), RedriveTaskError> {
+        check_texts(who, why)?;
         let state = self.read().await?;
-        let mut records = Vec::new();
-        let holes: Vec<_> = ranges.into_iter().collect();
-        for (partition, range, resolution) in state.resolved(topic) {
-            let of_partition = holes.iter().filter(|(it, _)| *it == partition);
-            let parts = without(range.clone(), of_partition.map(|(_, hole)| hole));
-            if parts == [range.clone()] {
-                continue;
-            }
-            if parts
-                .first()
-                .is_none_or(|part| part.start() != range.start())
-            {
-                records.push((place(topic, partition, *range.start()), None));
-            }
-            records.extend(parts.into_iter().map(|part| {
-                let mut kept = resolution.clone();
-                kept.last = *part.end();
-                (place(topic, partition, *part.start()), Some(written(&kept)))
-            }));
-        }
-        self.write(records).await
+        let ranges = ranges.into_iter().collect();
+        self.write(reopened(&state, topic, ranges, who, why)).await
+    }
+
+    pub(in super::super) fn check_name(&self) -> Result<(), RedriveTaskError> {
+        keylane_core::check_topic_name(&self.name)
+            .map_err(|rule| self.unusable(format!("{rule}; name another one")))
     }
 
     pub(in super::super) fn create(&self) -> Result<(), RedriveTaskError> {
-        if let Err(rule) = keylane_core::check_topic_name(&self.name) {
-            return Err(self.unusable(format!("{rule}; name another one")));
-        }
+        self.check_name()?;
         let config = self.connection.side_client()?;
         let created = create_ops_topic(&config, &self.name, self.connection.patience);
-        created.map_err(|reason| self.unusable(reason))
+        created.map_err(|reason| self.unusable(reason))?;
+        self.check_policy()
+    }
+
+    /// Retention would delete what was done with letters that are still there.
+    fn check_policy(&self) -> Result<(), RedriveTaskError> {
+        let Connection {
+            bootstrap_servers,
+            kafka,
+            patience,
+        } = &self.connection;
+        let settings = Operator::connect(bootstrap_servers, kafka, &self.name, *patience)
+            .and_then(|operator| operator.topic_settings(&self.name));
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(error) => {
+                tracing::warn!(
+                    topic = self.name,
+                    %error,
+                    "whether the operations topic is compacted is not known"
+                );
+                return Ok(());
+            }
+        };
+        match settings.get("cleanup.policy").map(String::as_str) {
+            Some("compact") | None => Ok(()),
+            Some(policy) => Err(self.unusable(format!(
+                "it has cleanup.policy={policy}, by which its records are deleted; set it: kafka-configs.sh --alter \
+                 --entity-type topics --entity-name {} --add-config cleanup.policy=compact",
+                self.name
+            ))),
+        }
+    }
+
+    /// The letters that a new task on this topic leaves out. `log` is what it has read, where that is
+    /// known.
+    pub(in super::super) fn left_out(
+        &self,
+        state: &OpsState,
+        topic: &str,
+        log: Option<&str>,
+        again: bool,
+    ) -> Result<Handled, RedriveTaskError> {
+        if !state.is_log(topic, log) {
+            let topic = topic.to_owned();
+            return Err(RedriveTaskError::ReCreated { topic });
+        }
+        if again {
+            return Ok(Handled::default());
+        }
+        let handled = state.known_handled(topic);
+        handled.map_err(|reason| RedriveTaskError::HandledUnknown {
+            topic: self.name.clone(),
+            reason,
+        })
+    }
+
+    pub(in super::super) fn check_newer(&self, state: &OpsState) -> Result<(), RedriveTaskError> {
+        match state.newer().next() {
+            None => Ok(()),
+            Some(key) => Err(RedriveTaskError::Newer {
+                topic: self.name.clone(),
+                key: key.to_owned(),
+            }),
+        }
     }
 
     fn log(&self) -> Result<Option<OpsLog>, RedriveTaskError> {
@@ -245,7 +300,7 @@ impl OpsTopic {
         Ok(())
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(in super::super) async fn blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce() -> Result<T, RedriveTaskError> + Send + 'static,
     ) -> Result<T, RedriveTaskError> {
@@ -254,32 +309,15 @@ impl OpsTopic {
     }
 }
 
-fn place(topic: &str, partition: i32, first: i64) -> OpsKey {
-    OpsKey::Resolved(Place {
-        topic: topic.to_owned(),
-        partition,
-        first,
-    })
-}
-
-/// What of a range is in none of these.
-fn without<'a>(
-    range: RangeInclusive<i64>,
-    holes: impl IntoIterator<Item = &'a RangeInclusive<i64>>,
-) -> Vec<RangeInclusive<i64>> {
-    let mut parts = vec![range];
-    for hole in holes {
-        let cut = |part: RangeInclusive<i64>| {
-            let before = *part.start()..=(*part.end()).min(hole.start().saturating_sub(1));
-            let after = (*part.start()).max(hole.end().saturating_add(1))..=*part.end();
-            [before, after].into_iter().filter(|it| !it.is_empty())
-        };
-        parts = match hole.is_empty() {
-            true => parts,
-            false => parts.into_iter().flat_map(cut).collect(),
-        };
+fn check_texts(who: &str, why: &str) -> Result<(), RedriveTaskError> {
+    for (what, text, most) in [("`who`", who, LONGEST_NAME), ("`why`", why, LONGEST_REASON)] {
+        if text.len() > most {
+            return Err(RedriveTaskError::Setting {
+                reason: format!("{what} has at most {most} bytes"),
+            });
+        }
     }
-    parts
+    Ok(())
 }
 
 #[cfg(test)]
@@ -287,12 +325,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_back_is_cut_out_and_the_rest_stays() {
-        assert_eq!(without(5..=9, []), [5..=9]);
-        assert_eq!(without(5..=9, [&(7..=7)]), [5..=6, 8..=9]);
-        assert_eq!(without(5..=9, [&(1..=5), &(9..=20)]), [6..=8]);
-        assert_eq!(without(5..=9, [&(0..=9)]), []);
-        assert_eq!(without(5..=9, [&(6..=6), &(8..=8)]), [5..=5, 7..=7, 9..=9]);
-        assert_eq!(without(5..=9, [&(10..=20)]), [5..=9]);
+    fn letters_of_a_topic_that_was_re_created_after_they_were_read_are_not_copied() {
+        let ops = OpsTopic::of("billing");
+        let mut state = OpsState::default();
+        let left_out = |state: &OpsState, log| ops.left_out(state, "dead", log, true);
+        assert!(left_out(&state, Some("one")).is_ok(), "no broker names it");
+        state.set_logs([("dead".to_owned(), "two".to_owned())].into());
+        assert!(left_out(&state, Some("two")).is_ok() && left_out(&state, None).is_ok());
+        let topic = "dead".to_owned();
+        let error = left_out(&state, Some("one")).unwrap_err();
+        assert_eq!(error, RedriveTaskError::ReCreated { topic });
+    }
+
+    #[tokio::test]
+    async fn texts_that_are_too_long_are_refused_before_a_broker_is_asked() {
+        let ops = OpsTopic::of("billing").bootstrap_servers("127.0.0.1:1");
+        let (who, why) = ("x".repeat(256), "x".repeat(4_097));
+        let all = [
+            ops.cancel("a", &who, "").await,
+            ops.resolve("dead", [(0, 1..=1)], "ada", &why).await,
+            ops.unresolve("dead", [(0, 1..=1)], &who, "").await,
+        ];
+        for refused in all {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, RedriveTaskError::Setting { .. }), "{error}");
+        }
     }
 }

@@ -125,13 +125,12 @@ impl CanaryWatch {
             next,
             reader: None,
         };
-        let targets = record.targets.iter().map(|target| {
-            let of_target = record.target_ends.iter().filter(|end| end.0 == *target);
-            watched(target, of_target.map(|(_, at, end)| (*at, *end)).collect())
-        });
-        let mut topics: Vec<_> = targets.collect();
-        let letters = record.ranges.iter().map(|it| (it.partition, it.end));
-        topics.push(watched(topic, letters.collect()));
+        let from_ends = |topic: &str| {
+            let of_topic = record.target_ends.iter().filter(|end| end.0 == *topic);
+            watched(topic, of_topic.map(|(_, at, end)| (*at, *end)).collect())
+        };
+        let mut topics: Vec<_> = record.targets.iter().map(|it| from_ends(it)).collect();
+        topics.push(from_ends(topic));
         let group = match &record.target {
             Target::Topic {
                 group: Some(group), ..
@@ -303,6 +302,21 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dead_letters_are_watched_from_the_end_of_the_topic_whatever_ranges_were_read() {
+        use crate::kafka::LetterRange;
+        let mut record = TaskRecord::new("dead", "billing", Target::RetryTopic, 3);
+        record.ranges = vec![LetterRange::new(0, 5, 8), LetterRange::new(0, 2, 3)];
+        record.targets = vec!["retry".to_owned()];
+        let ends = [("retry", 0, 7), ("dead", 0, 40), ("dead", 1, 9)];
+        let ends = ends.map(|(topic, partition, end)| (topic.to_owned(), partition, end));
+        record.target_ends = ends.into();
+        let connection = Connection::default();
+        let watch = CanaryWatch::new(&connection, "dead", &record, &[], &Redrive::default());
+        let next: Vec<_> = watch.topics.into_iter().map(|it| it.next).collect();
+        assert_eq!(next, [[(0, 7)].into(), [(0, 40), (1, 9)].into()]);
+    }
 
     #[test]
     fn a_copy_succeeds_when_all_of_it_is_settled_and_fails_as_a_dead_letter() {

@@ -168,7 +168,7 @@ impl Executor {
                 Next::AwaitCanary => self.look_at_canary()?,
                 Next::Stopped(Stopped::Cancelled) => {
                     let request = self.cancelled.as_ref();
-                    let reason = request.map(|it| format!("by {}: {}", it.who, it.why));
+                    let reason = request.map(CancelRequest::text);
                     return self.finish(TaskState::Cancelled, reason);
                 }
                 Next::Stopped(Stopped::CanaryFailed) => {
@@ -184,7 +184,7 @@ impl Executor {
         Moment::new(self.began.elapsed())
     }
 
-    /// Looks whether somebody has requested the end, and waits so long at most.
+    /// Looks for a request to end the task, and waits at most this long for one.
     pub(super) fn follow(&mut self, wait: Duration) -> Result<(), RedriveTaskError> {
         let (mut cancel, mut is_of_other) = (None, false);
         let (own, run) = (&self.id, self.progress.run);
@@ -192,7 +192,7 @@ impl Executor {
             let key = record.key().and_then(OpsKey::read);
             match (key, record.value()) {
                 (Some(OpsKey::Cancel(id)), Some(value)) if id == *own => {
-                    cancel = read::<CancelRequest>(value).ok();
+                    cancel = Some(CancelRequest::read(value));
                 }
                 (Some(OpsKey::Progress(id)), Some(value)) if id == *own => {
                     is_of_other |= read::<TaskProgress>(value).is_ok_and(|it| it.run != run);
@@ -328,7 +328,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Reads letters until there are so many items, or enough for now.
+    /// Reads letters until there are this many items, or enough for now.
     fn fill(&mut self, first: u64, count: u64) -> Result<(), RedriveTaskError> {
         let began = Instant::now();
         let bytes = |item: &Item| match item {

@@ -22,19 +22,16 @@ use super::connection::{Connection, connection_setters};
 use super::copy::Target;
 use super::edit::{Edit, LONGEST_TEXT};
 use super::ops::records::TaskRecord;
-use super::ops::{Handled, OnRefused, OpsState, OpsTopic, TaskSettings};
+use super::ops::{LONGEST_NAME, OnRefused, OpsTopic, TaskSettings};
 use super::task_error::RedriveTaskError;
 use super::{Letters, Redrive};
 use crate::dead_letter::Filter;
-use crate::kafka::{LetterRange, writable_topics};
+use crate::kafka::{LetterRange, log_of, writable_topics};
 use crate::support::{clock, panics};
 use scan::Scan;
 use setup::{Setup, Start, execute};
 
 pub use report::{Ended, Planned, RedriveProgress, Refusals};
-
-/// The longest name of who begins a task.
-const LONGEST_NAME: usize = 255;
 
 /// Copies the dead letters of a topic that match a filter, as one task.
 ///
@@ -44,19 +41,22 @@ const LONGEST_NAME: usize = 255;
 ///   transaction open, of [`window`](Self::window) copies; it is aborted when the task is resumed, or
 ///   after 10 seconds. Readers with `read_uncommitted` may see those copies twice.
 ///   keylane's own consumers read with `read_committed` unless set otherwise.
-/// * Copies of one key are written in the order of their origins.
-/// * What is written to the topic after the beginning belongs to no run of the task.
-/// * Of a group and a dead-letter topic one task runs at a time. A second executor that takes over
+/// * Copies of one key are written in the order of the origin, if their records came from the same
+///   partition of a topic. Between records of different partitions or topics no order is promised, as
+///   it is none that a consumer saw.
+/// * Letters that are written after the beginning belong to no run of the task.
+/// * One task runs at a time for a group and a dead-letter topic. A second executor that takes over
 ///   fences the first one, by the transactional id `keylane-redrive/<group>/<topic>`.
 /// * Letters that another task has copied, or that were resolved by hand, are left out.
 ///
 /// The task is recorded in the group's [operations topic](super::ops), which is created if it does not
-/// exist. A retention that removes letters meanwhile is no error: they are counted as gone.
+/// exist. A task without letters is not recorded. A retention that removes letters meanwhile is no error: they are counted as gone.
 ///
 /// # Memory
-/// While the letters are read first: 64 bytes for each that can be copied, of which there may be
-/// 1,000,000. Then 40 bytes for each, at most 32 MiB of letters that were read before their turn, and
-/// the copies of a transaction: 16 MiB, or one copy.
+/// While the letters are read first: 64 bytes for each letter that can be copied, for at most
+/// 1,000,000 letters. Then 40 bytes for each, at most 32 MiB of letters that were read before their
+/// turn, and the copies of a transaction: 16 MiB, or one copy. What the operations topic says comes
+/// on top: see [`OpsState`](super::ops::OpsState).
 ///
 /// # Permissions
 /// `READ` on the dead-letter topic; `READ` and `WRITE` on the operations topic, and to create it;
@@ -199,7 +199,8 @@ impl RedriveTask {
         self
     }
 
-    /// Copies letters also that were redriven or resolved before. Default: they are left out.
+    /// Copies also letters that were redriven or resolved before. Default: they are left out. It is an
+    /// error if the operations topic no longer shows all of them.
     pub fn again(mut self) -> Self {
         self.again = true;
         self
@@ -218,20 +219,22 @@ impl RedriveTask {
         self
     }
 
-    /// Who begins it, for the record. Default: the variable `USER`.
+    /// Who begins or resumes the task, for the record. Default: the variable `USER`.
     pub fn by(mut self, who: impl Into<String>) -> Self {
         self.who = Some(who.into());
         self
     }
 
-    /// Ends a task on the same dead-letter topic that has not ended, as failed. What it has copied is
-    /// left out. Default: that is an error.
+    /// Ends another task on the same dead-letter topic as failed, if that task has not ended. What it
+    /// has copied is left out. Default: such a task is an error, unless its end was requested: then it
+    /// ends as cancelled.
     pub fn take_over(mut self) -> Self {
         self.take_over = true;
         self
     }
 
-    /// Stops the run when this ends, after the transaction that is open. The task can be resumed.
+    /// Stops the run when this ends, after the transaction that is open. The task can be resumed. A
+    /// transaction that the brokers do not take is tried for some minutes.
     ///
     /// # Examples
     /// ```
@@ -259,30 +262,41 @@ impl RedriveTask {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn plan(self) -> Result<Planned, RedriveTaskError> {
-        self.check()?;
-        let (mut scan, ranges, not_letters) = self.scan(true).await?;
+        self.check_new()?;
+        let mut scan = self.scan(true).await?;
         let group = scan.group(self.group.as_deref())?;
-        let state = self.ops(&group).read().await?;
-        let handled = self.handled(&state);
-        let could = scan.index.len() as u64;
-        (scan.index).retain(|partition, offset| !handled.contains(partition, offset.get()));
-        let turns = scan.index.len() as u64;
+        let ops = self.ops(&group);
+        ops.check_name()?;
+        let (of_ops, topic, again) = (ops.clone(), self.topic.clone(), self.again);
+        let log = scan.log.clone();
+        let read = ops.blocking(move || {
+            let state = of_ops.state(Some(&topic))?;
+            of_ops.check_newer(&state)?;
+            let handled = of_ops.left_out(&state, &topic, log.as_deref(), again)?;
+            let unfinished = state.running(&topic).filter(|it| it.cancel.is_none());
+            let unfinished = unfinished.map(|task| task.id.to_owned());
+            Ok((handled, unfinished))
+        });
+        let (handled, unfinished) = read.await?;
+        let handled = scan.leave_out(&handled);
+        let targets = scan.targets()?;
+        setup::check_targets(targets.keys(), &self.topic, ops.name())?;
+        check_writable(&self.connection, targets.keys().cloned().collect()).await?;
         let (fingerprints, other_fingerprints) = scan.take_fingerprints();
-        check_targets(&self.connection, scan.targets.keys().cloned().collect()).await?;
         Ok(Planned {
             group,
             matched: scan.matched,
-            turns,
-            handled: could - turns,
+            turns: scan.index.len() as u64,
+            handled,
             refused: scan.refused,
             of_other_groups: scan.of_other_groups,
-            not_letters,
-            targets: scan.targets,
+            not_letters: scan.not_letters,
+            targets,
             for_every_group: !is_for_one_group(self.redrive.target()),
             fingerprints,
             other_fingerprints,
-            ranges,
-            unfinished: state.running(&self.topic).map(|task| task.id.to_owned()),
+            ranges: scan.ranges,
+            unfinished,
             topic: self.topic,
         })
     }
@@ -299,9 +313,9 @@ impl RedriveTask {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn run(mut self) -> Result<Ended, RedriveTaskError> {
-        self.check()?;
+        self.check_new()?;
         let mut stop = std::mem::replace(&mut self.stop, Box::pin(std::future::pending()));
-        let (scan, ranges, _) = tokio::select! {
+        let scan = tokio::select! {
             scan = self.scan(false) => scan?,
             () = &mut stop => return Err(RedriveTaskError::Stopped),
         };
@@ -312,7 +326,6 @@ impl RedriveTask {
         let (target, max_count) = (self.redrive.target().clone(), self.redrive.limit());
         let mut record = TaskRecord::new(&self.topic, &group, target, max_count);
         record.filter = self.filter.to_string();
-        record.targets = scan.targets.into_keys().collect();
         record.settings = TaskSettings {
             window: self.settings.window,
             rate: self.settings.rate,
@@ -324,24 +337,26 @@ impl RedriveTask {
         record.counts.matched = scan.matched;
         record.counts.guard = of_guard;
         record.counts.refused = refused - of_guard;
-        record.ranges = ranges;
+        record.ranges.clone_from(&scan.ranges);
         record.who = self.who();
-        record.host = gethostname::gethostname().to_string_lossy().into_owned();
+        record.host = host();
         let start = Start::New {
             id: self.id.clone().unwrap_or_else(new_id),
             record: Box::new(record),
-            index: scan.index,
+            scan: Box::new(scan),
         };
         self.execute(group, start).await
     }
 
-    /// Goes on with a task that was stopped, or whose process was killed, with its own settings. Of
-    /// this one count the group, which is needed, and how it is run: brokers, edit, stop, progress. One
-    /// that still runs is fenced, and ends with [`RedriveTaskError::TakenOver`].
+    /// Goes on with a task that was stopped, or whose process was killed, with the settings that it
+    /// was started with. Set the group, which is needed, and how the task is run: brokers, edit, stop,
+    /// progress, who resumes it. A run that has not ended is fenced, and ends with
+    /// [`RedriveTaskError::TakenOver`]. The task's record names who resumed it.
     ///
     /// # Errors
-    /// As [`run`](Self::run); [`RedriveTaskError::NoSuchTask`] and [`RedriveTaskError::Ended`] where it
-    /// cannot be resumed.
+    /// As [`run`](Self::run); [`RedriveTaskError::NoSuchTask`] and [`RedriveTaskError::AlreadyEnded`]
+    /// where the task cannot be resumed; [`RedriveTaskError::Setting`] where settings are given that
+    /// the task has already.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -353,7 +368,7 @@ impl RedriveTask {
                 reason: "a task is resumed by its group and its name; name the group by `group`"
                     .into(),
             })?;
-        self.check()?;
+        self.check_resume()?;
         self.execute(group, Start::Resume { id: id.into() }).await
     }
 
@@ -362,6 +377,8 @@ impl RedriveTask {
         let stops_when_dropped = stop.clone().drop_guard();
         let setup = Setup {
             ops: self.ops(&group),
+            who: self.who(),
+            host: host(),
             connection: self.connection,
             topic: self.topic,
             group,
@@ -372,7 +389,7 @@ impl RedriveTask {
             on_progress: self.on_progress,
         };
         let (answer, mut ended) = oneshot::channel();
-        let failed = |reason: String| RedriveTaskError::Transaction { reason };
+        let failed = |reason: String| RedriveTaskError::Thread { reason };
         std::thread::Builder::new()
             .name("keylane-redrive".into())
             .spawn(move || {
@@ -395,24 +412,30 @@ impl RedriveTask {
     fn scan(
         &self,
         with_fingerprints: bool,
-    ) -> impl Future<Output = Result<(Scan, Vec<LetterRange>, u64), RedriveTaskError>> + Send + '_
-    {
+    ) -> impl Future<Output = Result<Scan, RedriveTaskError>> + Send + '_ {
         let connection = self.connection.clone();
         let mut letters = Letters::of(&self.topic)
-            .bootstrap_servers(connection.bootstrap_servers)
-            .kafka_settings(connection.kafka)
+            .bootstrap_servers(connection.bootstrap_servers.clone())
+            .kafka_settings(connection.kafka.clone())
             .patience(connection.patience);
         if let Some(ranges) = &self.ranges {
             letters = letters.ranges(ranges.iter().copied());
         }
         let (filter, group, redrive) = (&self.filter, self.group.as_deref(), &self.redrive);
+        let name = self.topic.clone();
         async move {
+            // Before the letters: the topic may be re-created while they are read.
+            let (config, patience) = (connection.side_client()?, connection.patience);
+            let log = tokio::task::spawn_blocking(move || log_of(&config, &name, patience));
+            let log = log.await.unwrap_or_default();
             let mut letters = letters.read().await?;
-            let mut scan = Scan::new(with_fingerprints);
+            let mut scan = Scan::new(with_fingerprints, log);
             while let Some(letter) = letters.next().await {
                 scan.add(&letter?, filter, group, redrive)?;
             }
-            Ok((scan, letters.ranges().to_vec(), letters.not_letters()))
+            scan.ranges = letters.ranges().to_vec();
+            scan.not_letters = letters.not_letters();
+            Ok(scan)
         }
     }
 
@@ -425,22 +448,15 @@ impl RedriveTask {
         }
     }
 
-    fn handled(&self, state: &OpsState) -> Handled {
-        match self.again {
-            true => Handled::default(),
-            false => state.handled(&self.topic),
-        }
-    }
-
-    fn check(&self) -> Result<(), RedriveTaskError> {
-        let wrong = |reason: &str| {
-            Err(RedriveTaskError::Setting {
-                reason: reason.to_owned(),
-            })
-        };
+    fn check_new(&self) -> Result<(), RedriveTaskError> {
         let id = self.id.as_ref().map(Redrive::named).transpose();
         if let Err(error) = id {
             return wrong(&error.to_string());
+        }
+        if self.redrive.is_named_or_partitioned() {
+            return wrong(
+                "its `Redrive` has a name, or partitions; name the task by `id`, the partitions are those of the target",
+            );
         }
         if !(1..=MAX_WINDOW).contains(&self.settings.window) {
             return wrong("the window is from 1 to 10,000 copies");
@@ -459,6 +475,44 @@ impl RedriveTask {
                 );
             }
         }
+        self.check_run()
+    }
+
+    /// A task that is resumed has its settings. Others would be ignored.
+    fn check_resume(&self) -> Result<(), RedriveTaskError> {
+        let Self {
+            filter,
+            ranges,
+            redrive,
+            settings,
+            on_refused,
+            again,
+            id,
+            take_over,
+            ..
+        } = self;
+        let are_given = [
+            ("filter", !filter.to_string().is_empty()),
+            ("ranges", ranges.is_some()),
+            ("redrive", *redrive != Redrive::default()),
+            (
+                "rate, max, window or canary",
+                *settings != RunSettings::default(),
+            ),
+            ("on_refused", *on_refused != OnRefused::default()),
+            ("again", *again),
+            ("id", id.is_some()),
+            ("take_over", *take_over),
+        ];
+        match are_given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => wrong(&format!(
+                "a task is resumed with the settings that it was started with; leave out {name}"
+            )),
+            None => self.check_run(),
+        }
+    }
+
+    fn check_run(&self) -> Result<(), RedriveTaskError> {
         if self.who().len() > LONGEST_NAME {
             return wrong("the name of who begins a redrive has at most 255 bytes");
         }
@@ -487,7 +541,17 @@ impl fmt::Debug for RedriveTask {
     }
 }
 
-async fn check_targets(
+fn wrong(reason: &str) -> Result<(), RedriveTaskError> {
+    Err(RedriveTaskError::Setting {
+        reason: reason.to_owned(),
+    })
+}
+
+fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+async fn check_writable(
     connection: &Connection,
     topics: Vec<String>,
 ) -> Result<(), RedriveTaskError> {
@@ -554,6 +618,25 @@ mod tests {
                 .await
                 .unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
+        }
+        let named = Redrive::named("own").unwrap();
+        let parted = Redrive::default().partitions(3);
+        for redrive in [named, parted] {
+            let task = RedriveTask::of("d").bootstrap_servers("127.0.0.1:1");
+            let error = task.redrive(redrive).plan().await.unwrap_err();
+            assert!(error.to_string().contains("by `id`"), "{error}");
+        }
+        let all: [fn(RedriveTask) -> RedriveTask; 5] = [
+            |it| it.id("x"),
+            |it| it.window(7),
+            |it| it.again(),
+            |it| it.filter(Filter::parse(["reason=fatal"]).unwrap()),
+            |it| it.redrive(Redrive::default().to_origin()),
+        ];
+        for given in all {
+            let task = RedriveTask::of("d").bootstrap_servers("127.0.0.1:1");
+            let error = given(task.group("g")).resume("x").await.unwrap_err();
+            assert!(error.to_string().contains("leave out"), "{error}");
         }
         let error = RedriveTask::of("d").resume("x").await.unwrap_err();
         assert!(error.to_string().contains("name the group"), "{error}");

@@ -1,9 +1,9 @@
-//! What a redrive task says: before, while it runs, and at its end.
+//! What a redrive task reports: before it begins, while it runs, and at its end.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::super::ops::{TaskCounts, TaskState};
+use super::super::ops::{TaskCounts, TaskRecord, TaskState};
 use crate::dead_letter::Fingerprint;
 use crate::kafka::LetterRange;
 use crate::support::error_text;
@@ -21,27 +21,27 @@ pub struct Planned {
     pub group: String,
     /// Letters that match.
     pub matched: u64,
-    /// Those of them that would be copied, if there is no [`max`](super::RedriveTask::max).
+    /// Matching letters that would be copied, if there is no [`max`](super::RedriveTask::max).
     pub turns: u64,
-    /// Those that could be copied, but were redriven or resolved before.
+    /// Matching letters that could be copied, but were redriven or resolved before.
     pub handled: u64,
-    /// Those that cannot be copied, or are not to be, by the kind of refusal.
+    /// Matching letters that are refused, by the kind of refusal.
     pub refused: BTreeMap<&'static str, Refusals>,
-    /// Letters that match but for their group.
+    /// Letters that match the filter, and name another group.
     pub of_other_groups: u64,
     /// Records of the topic that are no dead letters.
     pub not_letters: u64,
-    /// The topics that copies go to, and how many go there; those that were handled before included.
+    /// The topics that copies go to, and how many go there.
     pub targets: BTreeMap<String, u64>,
     /// Whether every group that reads those topics gets the copies.
     pub for_every_group: bool,
-    /// The letters that match, by what those that fail alike have in common; the most frequent first.
+    /// The number of matching letters per fingerprint, the most frequent fingerprint first.
     pub fingerprints: Vec<(Fingerprint, u64)>,
-    /// Letters whose fingerprint is none of those, which are 10,000 at most.
+    /// Matching letters with other fingerprints. `fingerprints` has 10,000 at most.
     pub other_fingerprints: u64,
     /// What was read of the topic.
     pub ranges: Vec<LetterRange>,
-    /// The task that has not ended, on the same dead-letter topic.
+    /// A task on the same dead-letter topic that has not ended, and is not requested to end.
     pub unfinished: Option<String>,
 }
 
@@ -68,15 +68,15 @@ impl Refusals {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedriveProgress {
-    /// Letters that the task has, up to its `max`.
+    /// Letters of the task, up to its `max`.
     pub turns: u64,
-    /// Those of them that are done: copied, gone, or passed over.
+    /// Letters that are done: copied, gone, or passed over.
     pub done: u64,
-    /// Those that were no longer in the topic.
+    /// Letters that were no longer in the topic.
     pub gone: u64,
-    /// Those that were passed over.
+    /// Letters that were passed over.
     pub refused: u64,
-    /// Whether it waits for what becomes of the canary.
+    /// Whether the task waits for the outcome of the canary.
     pub awaits_canary: bool,
 }
 
@@ -87,22 +87,36 @@ impl RedriveProgress {
     }
 }
 
-/// What a run of a task came to.
+/// How a run of a task ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ended {
     /// The task's name.
     pub id: String,
-    /// Its group.
+    /// The task's group.
     pub group: String,
     /// How the task stands; [`TaskState::Running`] where it was stopped, and can be resumed.
     pub state: TaskState,
     /// Why it ended.
     pub reason: Option<String>,
-    /// How far it is.
+    /// How far the task is.
     pub progress: RedriveProgress,
-    /// What matched when it was started.
+    /// What matched when the task was started.
     pub counts: TaskCounts,
     /// Letters that this run passed over.
     pub refused: Refusals,
+}
+
+impl Ended {
+    pub(super) fn without_letters(id: String, record: TaskRecord) -> Self {
+        Self {
+            id,
+            group: record.group,
+            state: TaskState::Done,
+            reason: None,
+            progress: RedriveProgress::default(),
+            counts: record.counts,
+            refused: Refusals::default(),
+        }
+    }
 }

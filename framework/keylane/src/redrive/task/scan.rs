@@ -6,14 +6,18 @@ use std::hash::{BuildHasher, RandomState};
 use keylane_core::Offset;
 use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, TooMany};
 
-use super::super::{Redrive, RedriveTaskError};
+use super::super::ops::Handled;
+use super::super::{LetterRange, Redrive, RedriveTaskError};
 use super::report::Refusals;
 use crate::dead_letter::{Filter, Fingerprint, StoredLetter};
 
 /// More are not told apart.
 const MOST_FINGERPRINTS: usize = 10_000;
 const MOST_GROUPS: usize = 20;
+/// Of the letters that are copied.
 const MOST_TARGETS: usize = 100;
+/// Of the letters that match.
+const MOST_NAMES: usize = 10_000;
 
 /// What was found.
 #[derive(Debug)]
@@ -23,8 +27,14 @@ pub(super) struct Scan {
     pub(super) of_other_groups: u64,
     /// By [`RedriveError::name`](super::super::RedriveError::name).
     pub(super) refused: BTreeMap<&'static str, Refusals>,
-    /// The topics that copies go to, and how many.
-    pub(super) targets: BTreeMap<String, u64>,
+    /// Records that are no dead letters.
+    pub(super) not_letters: u64,
+    /// What was read.
+    pub(super) ranges: Vec<LetterRange>,
+    /// The id of the log that was read, where a broker has named it.
+    pub(super) log: Option<String>,
+    /// The topics that letters go back to, by name, with their numbers.
+    targets: BTreeMap<String, u16>,
     groups: BTreeSet<String>,
     fingerprints: Option<Histogram>,
     keys: RandomState,
@@ -38,12 +48,15 @@ struct Histogram {
 }
 
 impl Scan {
-    pub(super) fn new(with_fingerprints: bool) -> Self {
+    pub(super) fn new(with_fingerprints: bool, log: Option<String>) -> Self {
         Self {
             index: Index::new(IndexLimits::default()),
             matched: 0,
             of_other_groups: 0,
             refused: BTreeMap::new(),
+            not_letters: 0,
+            ranges: Vec::new(),
+            log,
             targets: BTreeMap::new(),
             groups: BTreeSet::new(),
             fingerprints: with_fingerprints.then(Histogram::default),
@@ -87,18 +100,7 @@ impl Scan {
                 return Ok(());
             }
         };
-        let target = copy.named_topic().unwrap_or_default();
-        if let Some(count) = self.targets.get_mut(target) {
-            *count += 1;
-        } else if self.targets.len() < MOST_TARGETS {
-            self.targets.insert(target.to_owned(), 1);
-        } else {
-            return Err(RedriveTaskError::Setting {
-                reason: format!(
-                    "the copies go to more than {MOST_TARGETS} topics; narrow the filter, for example by group"
-                ),
-            });
-        }
+        let target = self.target(copy.named_topic().unwrap_or_default())?;
         let key = stored.key().map(|key| self.keys.hash_one(key));
         let origin = letter.origin.as_ref().map(|origin| LetterOrigin {
             topic: &origin.topic,
@@ -110,8 +112,38 @@ impl Scan {
             offset: Offset::new(stored.offset()),
             key,
             origin,
+            target,
         });
         added.map_err(|error: TooMany| error.into())
+    }
+
+    fn target(&mut self, name: &str) -> Result<u16, RedriveTaskError> {
+        if let Some(number) = self.targets.get(name) {
+            return Ok(*number);
+        }
+        let number = u16::try_from(self.targets.len()).ok();
+        let number = number.filter(|it| usize::from(*it) < MOST_NAMES);
+        let number = number.ok_or_else(|| too_many_targets(MOST_NAMES))?;
+        self.targets.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    /// Leaves out letters that were redriven or resolved before, and says how many.
+    pub(super) fn leave_out(&mut self, handled: &Handled) -> u64 {
+        let before = self.index.len();
+        (self.index).retain(|partition, offset| !handled.contains(partition, offset.get()));
+        (before - self.index.len()) as u64
+    }
+
+    /// The topics that the copies go to, and how many.
+    pub(super) fn targets(&self) -> Result<BTreeMap<String, u64>, RedriveTaskError> {
+        let counts = self.index.targets();
+        if counts.len() > MOST_TARGETS {
+            return Err(too_many_targets(MOST_TARGETS));
+        }
+        let named = self.targets.iter();
+        let counted = named.filter_map(|(name, number)| Some((name.clone(), *counts.get(number)?)));
+        Ok(counted.collect())
     }
 
     /// The group of the task: the one that was given, or the only one that letters name.
@@ -132,6 +164,14 @@ impl Scan {
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
         (counts, other)
+    }
+}
+
+fn too_many_targets(most: usize) -> RedriveTaskError {
+    RedriveTaskError::Setting {
+        reason: format!(
+            "the copies go to more than {most} topics; narrow the filter, for example by group"
+        ),
     }
 }
 

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use keylane_core::redrive::Index;
 use tokio_util::sync::CancellationToken;
 
 use super::OnProgress;
 use super::canary::CanaryWatch;
 use super::executor::{Executor, not_written};
 use super::report::Ended;
+use super::scan::Scan;
 use crate::kafka::{OpsEnd, OpsLog, writable_topics};
 use crate::producer::transactions::Transactions;
 use crate::redrive::RedriveTaskError;
 use crate::redrive::connection::Connection;
 use crate::redrive::edit::Edit;
 use crate::redrive::ops::records::{OpsKey, TaskRecord, written};
-use crate::redrive::ops::{OpsState, OpsTopic, TaskProgress, TaskState};
+use crate::redrive::ops::{OpsState, OpsTopic, TaskProgress, TaskState, TaskStatus};
 
 /// What a run is given.
 pub(super) struct Setup {
@@ -23,6 +23,9 @@ pub(super) struct Setup {
     pub(super) connection: Connection,
     pub(super) topic: String,
     pub(super) group: String,
+    /// Who runs it, and where.
+    pub(super) who: String,
+    pub(super) host: String,
     pub(super) take_over: bool,
     pub(super) again: bool,
     pub(super) edit: Option<Box<dyn Edit>>,
@@ -35,7 +38,7 @@ pub(super) enum Start {
     New {
         id: String,
         record: Box<TaskRecord>,
-        index: Index,
+        scan: Box<Scan>,
     },
     Resume {
         id: String,
@@ -52,11 +55,10 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
     // What an earlier holder has written is there by now, and nothing of it follows.
     let (log, state) = setup.opened(OpsEnd::Last)?;
     setup.check(&state, &start)?;
-    let executor = match start {
-        Start::New { id, record, index } => setup.begin(lock, log, &state, id, *record, index)?,
-        Start::Resume { id } => setup.resume(lock, log, &state, id)?,
-    };
-    executor.run()
+    match start {
+        Start::New { id, record, scan } => setup.begin(lock, log, &state, id, *record, *scan),
+        Start::Resume { id } => setup.resume(lock, log, &state, id),
+    }
 }
 
 impl Setup {
@@ -77,15 +79,12 @@ impl Setup {
     }
 
     fn check(&self, state: &OpsState, start: &Start) -> Result<(), RedriveTaskError> {
-        if let Some(key) = state.newer().next() {
-            return Err(RedriveTaskError::Newer {
-                topic: self.ops.name().to_owned(),
-                key: key.to_owned(),
-            });
-        }
+        self.ops.check_newer(state)?;
         match start {
             Start::New { id, .. } => {
-                if let Some(task) = state.running(&self.topic).filter(|_| !self.take_over) {
+                // One with a request to end is ended by the new one.
+                let stays = |task: &TaskStatus<'_>| task.cancel.is_none() && !self.take_over;
+                if let Some(task) = state.running(&self.topic).filter(stays) {
                     return Err(RedriveTaskError::Unfinished {
                         id: task.id.to_owned(),
                         who: task.record.who.clone(),
@@ -103,7 +102,7 @@ impl Setup {
                     topic: self.ops.name().to_owned(),
                 })?;
                 if task.record.state != TaskState::Running {
-                    return Err(RedriveTaskError::Ended {
+                    return Err(RedriveTaskError::AlreadyEnded {
                         id: id.clone(),
                         state: task.record.state,
                     });
@@ -127,7 +126,8 @@ impl Setup {
         }
     }
 
-    /// Records a new task, before its first copy.
+    /// Records a new task, before its first copy, and runs it. One without letters is not recorded:
+    /// a redrive that runs every minute would fill the topic.
     fn begin(
         self,
         lock: Transactions,
@@ -135,55 +135,60 @@ impl Setup {
         state: &OpsState,
         id: String,
         mut record: TaskRecord,
-        mut index: Index,
-    ) -> Result<Executor, RedriveTaskError> {
-        let dropped = state.dropped();
-        if dropped.orders + dropped.tasks + dropped.resolutions > 0 {
-            tracing::warn!(
-                ?dropped,
-                "the operations topic exceeds what is read of it: letters of old redrives may be copied again"
-            );
-        }
-        let could = index.len() as u64;
-        if !self.again {
-            let handled = state.handled(&self.topic);
-            index.retain(|partition, offset| !handled.contains(partition, offset.get()));
-        }
-        let order = index.into_order();
-        record.log = state.log(&self.topic).map(str::to_owned);
-        record.counts.turns = order.len();
-        record.counts.handled = could - order.len();
+        mut scan: Scan,
+    ) -> Result<Ended, RedriveTaskError> {
+        let (ops, topic, of_scan) = (&self.ops, &self.topic, scan.log.as_deref());
+        let handled = ops.left_out(state, topic, of_scan, self.again)?;
+        record.counts.handled = scan.leave_out(&handled);
+        record.targets = scan.targets()?.into_keys().collect();
+        check_targets(&record.targets, topic, ops.name())?;
+        record.log = state.log(topic).map(str::to_owned);
         let partitions = self.partitions(&record)?;
+        let order = scan.index.into_order();
+        record.counts.turns = order.len();
+        let mut records = Vec::new();
+        if let Some(old) = state.running(topic) {
+            let mut ended = old.record.clone();
+            match old.cancel {
+                Some(cancel) => ended.end(TaskState::Cancelled, Some(cancel.text())),
+                None => {
+                    let reason = format!("{} began {id} instead (take_over)", record.who);
+                    ended.end(TaskState::Failed, Some(reason));
+                }
+            }
+            let key = OpsKey::Task(old.id.to_owned());
+            records.push(ops.record(&key, Some(written(&ended))));
+        }
+        if order.is_empty() {
+            if let Some(ended) = records.first() {
+                lock.write(&[ended]).map_err(not_written)?;
+            }
+            return Ok(Ended::without_letters(id, record));
+        }
         if record.settings.canary.is_some() {
-            record.target_ends = CanaryWatch::ends(&self.connection, &record.targets)
-                .map_err(|reason| RedriveTaskError::Transaction { reason })?;
+            let mut watched = record.targets.clone();
+            watched.push(topic.clone());
+            record.target_ends =
+                CanaryWatch::ends(&self.connection, &watched).map_err(|reason| {
+                    RedriveTaskError::Target {
+                        topic: watched.join(", "),
+                        reason,
+                    }
+                })?;
         }
         let progress = TaskProgress::new(0, 0, Vec::new()).of_run(fastrand::u32(..));
-        let mut records = Vec::new();
-        if let Some(old) = state.running(&self.topic) {
-            let mut ended = old.record.clone();
-            let reason = format!("{} began {id} instead (take_over)", record.who);
-            ended.end(TaskState::Failed, Some(reason));
-            let key = OpsKey::Task(old.id.to_owned());
-            records.push(self.ops.record(&key, Some(written(&ended))));
-        }
         let key = OpsKey::Task(id.clone());
-        records.push(self.ops.record(&key, Some(written(&record))));
+        records.push(ops.record(&key, Some(written(&record))));
         for (number, chunk) in (0..).zip(order.chunks()) {
             let key = OpsKey::Order(id.clone(), number);
-            records.push(self.ops.record(&key, Some(chunk)));
+            records.push(ops.record(&key, Some(chunk)));
         }
         let key = OpsKey::Progress(id.clone());
-        records.push(self.ops.record(&key, Some(written(&progress))));
+        records.push(ops.record(&key, Some(written(&progress))));
         let records: Vec<_> = records.iter().collect();
         lock.write(&records).map_err(not_written)?;
-        tracing::info!(
-            task = id,
-            topic = self.topic,
-            letters = order.len(),
-            "a redrive begins"
-        );
-        Executor::new(self, lock, log, id, record, order, progress, partitions)
+        tracing::info!(task = id, topic, letters = order.len(), "a redrive begins");
+        Executor::new(self, lock, log, id, record, order, progress, partitions)?.run()
     }
 
     fn resume(
@@ -192,10 +197,10 @@ impl Setup {
         log: OpsLog,
         state: &OpsState,
         id: String,
-    ) -> Result<Executor, RedriveTaskError> {
+    ) -> Result<Ended, RedriveTaskError> {
         // `check` has found it.
         let task = state.task(&id).ok_or(RedriveTaskError::TakenOver)?;
-        let record = task.record.clone();
+        let mut record = task.record.clone();
         let unread = |reason: String| RedriveTaskError::Order {
             id: id.clone(),
             reason,
@@ -209,13 +214,15 @@ impl Setup {
         }
         let progress = task.progress.cloned();
         let progress = progress.ok_or_else(|| unread("its progress is missing".to_owned()))?;
-        // An executor that has lost the lock waits for this.
-        let progress = progress.of_run(fastrand::u32(..));
-        let key = OpsKey::Progress(id.clone());
-        let announced = self.ops.record(&key, Some(written(&progress)));
-        lock.write(&[&announced]).map_err(not_written)?;
         let partitions = self.partitions(&record)?;
         let cancel = task.cancel.cloned();
+        // An executor that has lost the lock waits for the progress of another run.
+        let progress = progress.of_run(fastrand::u32(..));
+        record.resume(&self.who, &self.host);
+        let (of_task, of_progress) = (OpsKey::Task(id.clone()), OpsKey::Progress(id.clone()));
+        let resumed = self.ops.record(&of_task, Some(written(&record)));
+        let announced = self.ops.record(&of_progress, Some(written(&progress)));
+        lock.write(&[&resumed, &announced]).map_err(not_written)?;
         tracing::info!(
             task = id,
             topic = self.topic,
@@ -224,7 +231,7 @@ impl Setup {
         );
         let mut executor = Executor::new(self, lock, log, id, record, order, progress, partitions)?;
         executor.cancel(cancel);
-        Ok(executor)
+        executor.run()
     }
 
     fn partitions(&self, record: &TaskRecord) -> Result<BTreeMap<String, i32>, RedriveTaskError> {
@@ -233,4 +240,24 @@ impl Setup {
         writable_topics(&config, &record.targets, patience)
             .map_err(|(topic, reason)| RedriveTaskError::Target { topic, reason })
     }
+}
+
+/// Copies on these topics would be dead letters, or records of tasks.
+pub(super) fn check_targets<'a>(
+    targets: impl IntoIterator<Item = &'a String>,
+    topic: &str,
+    ops_topic: &str,
+) -> Result<(), RedriveTaskError> {
+    for target in targets {
+        let what = match target {
+            it if it == topic => "it is the dead-letter topic itself",
+            it if it == ops_topic => "it is the operations topic",
+            _ => continue,
+        };
+        return Err(RedriveTaskError::Target {
+            topic: target.clone(),
+            reason: format!("{what}; name another one"),
+        });
+    }
+    Ok(())
 }

@@ -48,8 +48,9 @@ fn handled_is_what_tasks_have_copied_and_what_was_resolved_until_it_is_taken_bac
         topic: "dead".to_owned(),
         partition: 1,
         first: 10,
+        last: 12,
     };
-    let resolution = Resolution::new(12, Some("one".to_owned()), "ada", "refunded");
+    let resolution = Resolution::new(Some("one".to_owned()), "ada", "refunded");
     put(
         &mut state,
         BOUNDS,
@@ -92,11 +93,51 @@ fn what_a_newer_version_wrote_is_named_until_it_is_written_again() {
         b"{".to_vec(),
     );
     state.apply(Some(b"unheard/of"), None);
-    assert_eq!(state.newer().collect::<Vec<_>>(), ["task/a"]);
+    put(
+        &mut state,
+        BOUNDS,
+        OpsKey::Order("a".to_owned(), 0),
+        vec![2],
+    );
+    let cancel = OpsKey::Cancel("a".to_owned());
+    put(&mut state, BOUNDS, cancel, b"{\"v\":2}".to_vec());
+    let newer: Vec<_> = state.newer().collect();
+    assert_eq!(newer, ["task/a", "task/a/order/0"]);
     assert_eq!(state.unreadable(), 2);
+    let chunk = order(&[1]).chunks().remove(0);
+    put(&mut state, BOUNDS, OpsKey::Order("a".to_owned(), 0), chunk);
     let record = task("dead", 1, TaskState::Done);
     put(&mut state, BOUNDS, key(), written(&record));
     assert_eq!((state.newer().count(), state.tasks().count()), (0, 1));
+    let cancel = state.task("a").unwrap().cancel.unwrap();
+    assert_eq!(cancel.who, "unknown", "it ends the task all the same");
+}
+
+#[test]
+fn letters_that_a_task_has_copied_are_not_known_where_its_order_cannot_be_read() {
+    let mut state = OpsState::default();
+    let id = || "a".to_owned();
+    let record = task("dead", 1, TaskState::Done);
+    put(&mut state, BOUNDS, OpsKey::Task(id()), written(&record));
+    let progress = written(&TaskProgress::new(2, 0, Vec::new()));
+    put(&mut state, BOUNDS, OpsKey::Progress(id()), progress);
+    let error = state.known_handled("dead").unwrap_err();
+    assert!(
+        error.contains("the redrive a"),
+        "its order is missing: {error}"
+    );
+    assert!(state.known_handled("other").is_ok());
+    put(
+        &mut state,
+        BOUNDS,
+        OpsKey::Order(id(), 0),
+        vec![1, 2, 3, 4, 5, 6],
+    );
+    assert!(state.known_handled("dead").is_err(), "it is damaged");
+    let chunk = order(&[7, 8]).chunks().remove(0);
+    put(&mut state, BOUNDS, OpsKey::Order(id(), 0), chunk);
+    let handled = state.known_handled("dead").unwrap();
+    assert_eq!(handled.ranges().collect::<Vec<_>>(), [(0, 7, 8)]);
 }
 
 #[test]
@@ -107,6 +148,7 @@ fn beyond_the_bounds_the_oldest_that_has_ended_is_dropped_and_counted() {
         resolutions: 2,
         order_bytes: chunk.len() * 2,
         newer: 1,
+        ..BOUNDS
     };
     let mut state = OpsState::default();
     let tasks = [
@@ -130,8 +172,10 @@ fn beyond_the_bounds_the_oldest_that_has_ended_is_dropped_and_counted() {
             topic: "dead".to_owned(),
             partition: 0,
             first: first * 10,
+            last: first * 10,
         };
-        let resolution = Resolution::new(first * 10, None, "ada", "");
+        let mut resolution = Resolution::new(None, "ada", "");
+        resolution.at = SystemTime::UNIX_EPOCH + Duration::from_secs(100 - first.cast_unsigned());
         put(
             &mut state,
             bounds,
@@ -151,7 +195,8 @@ fn beyond_the_bounds_the_oldest_that_has_ended_is_dropped_and_counted() {
         3,
         "it may be resumed"
     );
-    assert_eq!(state.resolved("dead").count(), 2);
+    let resolved: Vec<_> = state.resolved("dead").map(|it| *it.1.start()).collect();
+    assert_eq!(resolved, [0, 30], "by age, several at once");
     let bytes: usize = state
         .tasks
         .values()
@@ -159,4 +204,56 @@ fn beyond_the_bounds_the_oldest_that_has_ended_is_dropped_and_counted() {
         .map(Bytes::len)
         .sum();
     assert_eq!(state.order_bytes, bytes);
+}
+
+#[test]
+fn bytes_are_bounded_and_what_has_a_tombstone_takes_none() {
+    let mut state = OpsState::default();
+    let record = |second| {
+        let mut record = task("dead", second, TaskState::Done);
+        record.edit = Some("x".repeat(1_000));
+        written(&record)
+    };
+    let bounds = Bounds {
+        task_bytes: record(1).len() * 2 + 10,
+        resolution_bytes: 250,
+        ..BOUNDS
+    };
+    for second in 1..=3 {
+        let key = OpsKey::Task(format!("task-{second}"));
+        put(&mut state, bounds, key, record(second));
+    }
+    let ids: Vec<_> = state.tasks().map(|it| it.id).collect();
+    assert_eq!(ids, ["task-2", "task-3"]);
+    let place = |topic: &str, first| Place {
+        topic: topic.to_owned(),
+        partition: 0,
+        first,
+        last: first,
+    };
+    for first in 0..3 {
+        let resolution = written(&Resolution::new(None, "ada", &"y".repeat(90)));
+        let key = OpsKey::Resolved(place("other", first));
+        put(&mut state, bounds, key, resolution);
+    }
+    assert_eq!(state.resolved("other").count(), 2);
+    assert!(state.known_handled("dead").is_err(), "a task is missing");
+    assert!(state.known_handled("other").is_err(), "a range is missing");
+    assert!(
+        state.known_handled("third").is_ok(),
+        "of this topic nothing is"
+    );
+
+    state.apply(Some(b"task/task-1"), None);
+    assert!(state.known_handled("dead").is_ok(), "its letters are gone");
+    for key in [
+        "task/task-2",
+        "task/task-3",
+        "resolved/other/0/1/1",
+        "resolved/other/0/2/2",
+    ] {
+        state.apply(Some(key.as_bytes()), None);
+    }
+    assert!(state.tasks.is_empty() && state.resolved.is_empty());
+    assert_eq!((state.task_bytes, state.resolution_bytes), (0, 0));
 }
