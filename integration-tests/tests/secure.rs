@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::config::{Backoff, ControlTopic, Exhausted, FailureReason};
 use keylane::error::{SubscriptionError, TaskProducerError};
 use keylane::producer::TaskProducerBuilder;
 use keylane::status::TroubleKind;
@@ -25,7 +25,7 @@ use keylane::{
 use keylane_integration_tests::{
     certificates::Authority,
     dead_letters::dead_letters,
-    journal::{Expect, Journal},
+    journal::{Entry, Expect, Journal},
     kafka::{NewRecord, Operation, Resource},
     load::numbered,
     member::journaled,
@@ -817,4 +817,79 @@ async fn a_foreign_retry_of_a_group_that_may_not_be_asked_about_is_held_and_the_
             .unwrap()
             .is_empty()
     );
+}
+
+/// G12: a pause that is acknowledged before an assignment is in force when the partition moves. The
+/// one that takes it over cannot read the control topic at that time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_that_the_survivor_has_not_read_holds_for_the_partition_that_moves_to_it() {
+    let site = Site::tls(kafka_or_skip!()).await;
+    let control = format!("{}-keylane-control", site.group);
+    let policy = [("cleanup.policy", "compact")];
+    let topic = Resource::Topic(&control);
+    site.kafka
+        .create_topic(&control, 1, 1, &policy)
+        .await
+        .unwrap();
+    for operation in [Operation::Read, Operation::Write] {
+        site.allow(operation, topic).await;
+    }
+    let steered = || site.subscription().control_topic(ControlTopic::default());
+    let journal = Journal::new();
+    let survivor = start(steered(), &journal).await;
+    let other = start(steered(), &journal).await;
+    wait_until("each has a partition", DEADLINE, || {
+        let counts = [&survivor, &other].map(|it| it.status().partitions.len());
+        counts == [1, 1]
+    })
+    .await;
+    let own = survivor.status().partitions[0].partition;
+    let moved = 1 - own;
+    let of = |partition: i32| {
+        let entries = journal.entries();
+        entries
+            .iter()
+            .filter(|it| matches!(it, Entry::Started(work) if work.partition == partition))
+            .count() as i64
+    };
+    site.produce(0..100).await;
+    done(&journal, 100).await;
+    let before = of(moved);
+
+    // WRITE stays, and with it the permission to ask for the end.
+    site.forbid(Operation::Read, topic).await;
+    let is_readable = || survivor.status().control.is_some_and(|it| it.readable);
+    wait_until("it is not readable", DEADLINE, || !is_readable()).await;
+    let key = format!("pause/{}/{moved}", site.origin);
+    let pause = NewRecord::keyed(key.clone(), r#"{"v": 1, "by": "ann", "why": "INC-7"}"#);
+    site.kafka.produce(&control, vec![pause]).await.unwrap();
+    other.shutdown().await.unwrap();
+    site.produce(100..200).await;
+    let ends = site.kafka.end_offsets(&site.origin).await.unwrap();
+    wait_until("the one that stayed goes on", DEADLINE, || {
+        of(own) == ends[own as usize]
+    })
+    .await;
+    let partitions = || survivor.status().partitions;
+    wait_until("the other one has moved, and has a lag", DEADLINE, || {
+        let mut found = partitions().into_iter();
+        found.any(|it| it.partition == moved && it.lag_records.is_some_and(|lag| lag > 0))
+    })
+    .await;
+    assert_eq!(of(moved), before, "broken promise: it was paused");
+    site.allow(Operation::Read, topic).await;
+    wait_until("the pause is read", DEADLINE, || {
+        let mut found = partitions().into_iter();
+        is_readable() && found.any(|it| it.partition == moved && it.paused_by_control.is_some())
+    })
+    .await;
+    assert_eq!(of(moved), before, "broken promise: it was paused");
+    let resume = NewRecord {
+        key: Some(key.into()),
+        ..NewRecord::default()
+    };
+    site.kafka.produce(&control, vec![resume]).await.unwrap();
+    done(&journal, 200).await;
+    survivor.shutdown().await.unwrap();
+    site.assert_all_done_once(&journal).await;
 }
