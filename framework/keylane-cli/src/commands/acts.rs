@@ -215,3 +215,45 @@ impl Order<'_> {
             .ok_or_else(|| format!("{status}, not an answer of keylane"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_token_comes_by_file_or_environment_and_appears_in_no_error() {
+        let given = |text: &str| BTreeMap::from([(TOKEN.to_owned(), text.to_owned())]);
+        let by_environment = token(None, &given("b3f1-4c2a")).unwrap();
+        assert_eq!(by_environment, "b3f1-4c2a");
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "9d7e").unwrap();
+        let by_file = token(Some(file.path()), &given("b3f1-4c2a")).unwrap();
+        assert_eq!(by_file, "9d7e");
+        file.write_all(&[b'x'; 5_000]).unwrap();
+        for refused in [
+            token(None, &BTreeMap::new()),
+            token(None, &given("secret words")),
+            token(Some(file.path()), &given("b3f1-4c2a")),
+            token(Some(Path::new("/no/such/file")), &BTreeMap::new()),
+        ] {
+            let failure = refused.unwrap_err();
+            assert_eq!(failure.exit_code(), crate::failure::USAGE);
+            assert!(!failure.to_string().contains("secret"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn who_orders_it_is_the_user_unless_given() {
+        let user = BTreeMap::from([(USER.to_owned(), "ann".to_owned())]);
+        let arguments = |by: Option<&str>| NoteArguments {
+            why: "INC-7".to_owned(),
+            by: by.map(str::to_owned),
+        };
+        let by = |by, environment| note(&arguments(by), environment).map(|body| body["by"].clone());
+        assert_eq!(by(None, &user).unwrap(), "ann");
+        assert_eq!(by(Some("bob"), &user).unwrap(), "bob");
+        assert!(by(None, &BTreeMap::new()).is_err());
+    }
+}

@@ -125,6 +125,8 @@ fn a_paused_key_is_no_stall_and_its_pause_does_not_count_for_one() {
     deliver(&mut partition, 0, 7);
     partition.pause_key(7, at(0)).unwrap();
     for seconds in [1, 500, 999] {
+        partition.set_now(at(seconds));
+        assert_eq!(partition.stalled_for(), None, "also before it is looked at");
         partition.watch(at(seconds));
         assert_eq!(partition.next_alarm(), None);
         assert_eq!(partition.snapshot().stalled_for, None);
