@@ -3,6 +3,8 @@
 //! No act ends an attempt or a write. What runs or is being written comes to its end first, and an
 //! attempt that succeeds, or a write that is acknowledged, settles its record as ever.
 
+use std::time::Duration;
+
 use super::directives::MOST_OWN_ORDERS;
 use super::pending::State;
 use super::{OperatorNote, Partition, PartitionDirectives, Publish, Settlement, Verdict};
@@ -182,8 +184,7 @@ impl<R> Partition<R> {
             State::PublishQueued | State::PublishWaiting if is_dead_letter => {
                 Err(ActRefused::BeingWritten)
             }
-            // A blocker is one by its own reason.
-            State::Running if is_dead_letter => Ok(ActTime::AfterItsAttempt),
+            // Also of a blocker: the order has who and why.
             State::Running => {
                 self.pending.get_mut(slot).set_publish(DEAD_LETTER);
                 Ok(ActTime::AfterItsAttempt)
@@ -211,10 +212,12 @@ impl<R> Partition<R> {
     }
 
     /// Ends the waiting of a key's records for a back-off or their due time. It gives each of them
-    /// one attempt, which counts as ever; also one that the outage guard holds. A write that waits is
-    /// tried now. Where the key is paused, its records wait for that.
+    /// one attempt, which counts as any other; also one that the outage guard holds. The time that was
+    /// not waited counts neither as retry time nor as patience. A write that waits is tried now.
+    /// Where the key is paused, its records wait for that.
     pub fn retry_now(&mut self, key: u64, now: Moment) -> RetriedNow {
         self.set_now(now);
+        let now = self.now;
         let mut found = RetriedNow::default();
         if self.draining {
             return found;
@@ -226,18 +229,23 @@ impl<R> Partition<R> {
             }
             found.pending += 1;
             found.running += usize::from(record.state == State::Running);
-            if record.state.is_waiting() || record.due().is_some() {
+            let is_early = record.due().is_some_and(|due| due > now);
+            if record.state.is_waiting() || is_early {
                 waiting.push((record.offset, slot));
             }
         }
         let mut slots: Vec<u32> = waiting.iter().map(|&(_, slot)| slot).collect();
         slots.sort_unstable();
-        self.timers.cancel_all(&slots);
+        let timers = self.timers.take_all(&slots);
         waiting.sort_unstable();
         for (_, slot) in waiting {
             let record = self.pending.get_mut(slot);
-            record.is_due_now();
             let state = record.state;
+            // A write's wait is none of the record's.
+            if state != State::PublishWaiting {
+                let until = timers.get(&slot).copied().or(record.due());
+                record.cut_short(now, until.map_or(Duration::ZERO, |it| it.since(now)));
+            }
             found.retried += usize::from(state.is_waiting());
             match state {
                 State::NotDue => self.join_lane(slot),
@@ -247,14 +255,6 @@ impl<R> Partition<R> {
             }
         }
         found
-    }
-
-    /// The record of an offset, while it is pending.
-    pub fn pending_at_mut(&mut self, offset: Offset) -> Option<&mut R> {
-        match self.ledger.standing(offset) {
-            Standing::Pending(slot) => Some(&mut self.pending.get_mut(slot).record),
-            _ => None,
-        }
     }
 
     /// How many keys have records that would be ready, and are paused.
@@ -302,15 +302,19 @@ impl<R> Partition<R> {
             .map(|(slot, record)| (record.offset, slot))
             .collect();
         resumed.sort_unstable();
-        resumed
-            .into_iter()
-            .for_each(|(_, slot)| self.make_ready(slot));
+        for (_, slot) in resumed {
+            self.watch_lane(slot);
+            self.make_ready(slot);
+        }
     }
 
     /// The key of a head that would be ready is paused.
     pub(super) fn pause_head(&mut self, slot: u32) {
         self.pending.set_state(slot, State::KeyPaused);
-        self.unwatch_lane(slot);
+        // A suspect will run after the resume, and is not to be acquitted by the pause.
+        if !self.has_suspect_in_lane(slot) {
+            self.unwatch_lane(slot);
+        }
     }
 
     fn skip_slot(&mut self, slot: u32) -> (ActTime, Option<Verdict<R>>) {

@@ -36,8 +36,10 @@ impl OperatorNote {
 
 /// Everything that is directed for one partition of one log.
 ///
-/// The caller bounds it. It is about a log, not about a name: for a topic that was re-created, or a
-/// log that was cut below a skip, it is up to the caller to leave that out.
+/// The caller bounds it. It is about a log, not about a name: for a topic that was re-created it is
+/// up to the caller to leave out what was about the former one. Where the partition sees that
+/// the log was cut below a skip, the skip is void until it was left out once. So a caller may learn
+/// of the cut later.
 ///
 /// # Examples
 /// ```
@@ -61,11 +63,16 @@ pub struct PartitionDirectives {
 pub(super) struct Directed {
     given: PartitionDirectives,
     own: PartitionDirectives,
+    /// Skips that were given for records of a log that was cut. They are void for as long as they go
+    /// on being given: their source may learn of the cut later, or not at all.
+    void: BTreeSet<Offset>,
 }
 
 impl Directed {
     /// Replaces what is directed; `true` where that changes anything.
-    pub(super) fn give(&mut self, directives: PartitionDirectives) -> bool {
+    pub(super) fn give(&mut self, mut directives: PartitionDirectives) -> bool {
+        self.void
+            .retain(|offset| directives.skips.remove(offset).is_some());
         let changes = self.given != directives;
         self.given = directives;
         changes
@@ -96,7 +103,8 @@ impl Directed {
 
     /// The offsets from here on stand for other records now.
     pub(super) fn log_was_cut(&mut self, from: Offset) {
-        self.given.skips.split_off(&from);
+        let cut = self.given.skips.split_off(&from);
+        self.void.extend(cut.into_keys());
         self.own.skips.split_off(&from);
     }
 }

@@ -1,7 +1,7 @@
 //! Operators' acts. Many of them at random moments are the simulator's.
 
 use super::*;
-use crate::evidence::{Evidence, Instance};
+use crate::evidence::{Evidence, Instance, Suspect};
 use crate::foreign::HeldBecause;
 
 fn note() -> OperatorNote {
@@ -394,6 +394,35 @@ fn an_order_is_about_the_log_as_it_was() {
     }
 }
 
+/// The source of the directives may see the cut later than the partition.
+#[test]
+fn a_skip_of_a_log_that_was_cut_stays_void_until_it_is_left_out_once() {
+    let mut partition = partition(settings());
+    assert_eq!(partition.direct(skipping(&[2, 3, 5]), at(0)), []);
+    for offset in [0, 4] {
+        partition.deliver(delivery(offset, Some(7)), at(0));
+    }
+    assert_eq!(
+        partition.deliver(delivery(2, Some(8)), at(0)),
+        Delivered::Queued
+    );
+    assert_eq!(partition.direct(skipping(&[2, 3, 5]), at(0)), []);
+    let with_a_pause = PartitionDirectives {
+        paused_keys: [9].into(),
+        ..skipping(&[2, 3, 5])
+    };
+    assert_eq!(partition.direct(with_a_pause, at(0)), []);
+    let delivered = partition.deliver(delivery(3, Some(8)), at(0));
+    assert_eq!(delivered, Delivered::Queued);
+    assert_eq!(partition.direct(skipping(&[3]), at(0)), []);
+    // It is ordered again, for the log as it is.
+    assert_eq!(
+        partition.direct(skipping(&[2, 3]), at(0)),
+        [skipped(2, 0)],
+        "3 was not left out"
+    );
+}
+
 #[test]
 fn a_member_has_so_many_orders_of_its_own_and_those_that_are_done_do_not_count() {
     let mut partition = partition(settings());
@@ -614,9 +643,63 @@ fn a_retry_in_a_retry_topic_joins_the_lane_and_one_of_a_write_is_made_now() {
     assert!(partition.next_publish().is_some());
 }
 
-/// Else the partition would be careful, and slow, for as long as the pause lasts.
+/// A record is retried for this long at least, in place.
+fn for_at_least(time: Duration) -> PartitionSettings {
+    PartitionSettings {
+        retry: RetryPolicy {
+            for_at_least: Some(time),
+            backoff: exact(10 * SECOND, 1_000 * SECOND),
+            ..settings().retry
+        },
+        ..settings()
+    }
+}
+
+/// The time of a wait that an operator ends is not waited, and is no retry time.
 #[test]
-fn after_a_crash_what_is_paused_is_not_waited_for() {
+fn a_retry_gives_back_the_time_that_it_spares() {
+    let mut partition = partition(for_at_least(900 * SECOND));
+    deliver(&mut partition, 0, 7);
+    for second in 0..20 {
+        let ticket = expect_start(&mut partition, 0);
+        let verdict = fail(&mut partition, ticket, at(second));
+        assert!(matches!(verdict, Verdict::Waiting { .. }), "{verdict:?}");
+        assert_eq!(partition.retry_now(7, at(second)).retried, 1);
+    }
+}
+
+#[test]
+fn a_retry_gives_back_the_time_of_a_round_through_the_retry_topic() {
+    let mut partition = partition(PartitionSettings {
+        lane_order: LaneOrder::Due,
+        ..for_at_least(100 * SECOND)
+    });
+    let round = Delivery {
+        due: Some(at(90)),
+        rounds: 3,
+        retried_for: 120 * SECOND,
+        ..delivery(0, Some(7))
+    };
+    partition.deliver(round, at(0));
+    partition.retry_now(7, at(10));
+    let ticket = expect_start(&mut partition, 0);
+    assert_eq!(fail(&mut partition, ticket, at(10)), waiting(10 * SECOND));
+    for (now, delay) in [(20, 20), (40, 40), (80, 80)] {
+        partition.tick(at(now));
+        let ticket = expect_start(&mut partition, 0);
+        let verdict = fail(&mut partition, ticket, at(now));
+        // 120 - 80 + 10 + 20 + 40
+        let is_over = now == 80;
+        assert_eq!(verdict == Verdict::Publishing, is_over, "{now} {delay}");
+    }
+}
+
+fn after_crashes(unclean_starts: u32, suspects: &[i64]) -> Partition<i64> {
+    let suspect = |&offset: &i64| Suspect {
+        offset: Offset::new(offset),
+        crashes: 1,
+        survived: false,
+    };
     let mut partition = Partition::with_evidence(
         Arc::new(settings()),
         Epoch::new(1),
@@ -624,13 +707,46 @@ fn after_a_crash_what_is_paused_is_not_waited_for() {
         SettledMap::new(),
         Instance::new(1),
         Evidence {
-            unclean_starts: 1,
+            unclean_starts,
+            suspects: suspects.iter().map(suspect).collect(),
             ..Evidence::default()
         },
     );
+    partition.log_ends_at(Position::new(2));
+    partition
+}
+
+/// Its crashes go on counting: what an operator pauses in a crash loop is its likely cause.
+#[test]
+fn a_pause_acquits_no_suspect() {
+    for is_behind in [false, true] {
+        let mut partition = after_crashes(4, &[i64::from(is_behind)]);
+        assert_eq!(partition.direct(pausing(&[7]), at(0)), []);
+        deliver(&mut partition, 0, 7);
+        deliver(&mut partition, 1, 7);
+        assert!(partition.is_careful() && partition.has_suspects());
+        assert_eq!(partition.direct(pausing(&[]), at(0)), []);
+        assert_eq!(partition.crashes(Offset::new(i64::from(is_behind))), 1);
+        assert!(partition.has_suspects());
+        assert_eq!(partition.wants_trial(), !is_behind);
+    }
+    let mut partition = after_crashes(4, &[0]);
+    deliver(&mut partition, 0, 7);
+    deliver(&mut partition, 1, 8);
+    partition.pause_key(7, at(0)).unwrap();
+    let other = expect_start(&mut partition, 1);
+    done(&mut partition, other);
+    assert!(partition.has_suspects());
+    expect_skip(&mut partition, 0, 0, at(0));
+    assert!(!partition.is_careful());
+}
+
+/// Else the partition would be careful, and slow, for as long as the pause lasts.
+#[test]
+fn after_a_crash_what_is_paused_and_not_suspected_is_not_waited_for() {
+    let mut partition = after_crashes(1, &[]);
     deliver(&mut partition, 0, 7);
     deliver(&mut partition, 1, 7);
-    partition.log_ends_at(Position::new(2));
     assert!(partition.is_careful());
     partition.pause_key(7, at(0)).unwrap();
     assert!(!partition.is_careful());
