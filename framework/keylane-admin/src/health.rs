@@ -77,6 +77,7 @@ pub(crate) enum Code {
     OwnerBlocked,
     RecordsParked,
     IsolatedAfterCrash,
+    KeysPaused,
 }
 
 /// One subscription as it was seen.
@@ -254,6 +255,13 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
             };
             add(Code::RecordsParked, text);
         }
+        if snapshot.paused_keys > 0 {
+            let text = match snapshot.paused_keys {
+                1 => "records of 1 key wait: an operator paused it".to_owned(),
+                keys => format!("records of {keys} keys wait: an operator paused them"),
+            };
+            add(Code::KeysPaused, text);
+        }
         if snapshot.isolated {
             let text =
                 "after crashes its records run one at a time, until the one that kills is found";
@@ -337,7 +345,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// All codes, in the order of `openapi.json`.
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -365,5 +373,6 @@ impl Code {
         Self::OwnerBlocked,
         Self::RecordsParked,
         Self::IsolatedAfterCrash,
+        Self::KeysPaused,
     ];
 }

@@ -27,7 +27,8 @@ pub enum ActTime {
     AtItsTurn,
     /// At the end of the attempt that runs, unless that succeeds.
     AfterItsAttempt,
-    /// When the write that is being made has failed. One that is acknowledged settles the record.
+    /// When the write that is being made has failed. One that is acknowledged settles the record. One
+    /// that is reported as failed may have arrived all the same.
     AfterItsWrite,
     /// When the record is delivered.
     AtItsDelivery,
@@ -65,8 +66,8 @@ pub struct RetriedNow {
 
 impl<R> Partition<R> {
     /// Sets the name of a record's key in [`PartitionDirectives`] and operators' acts. Without it
-    /// the name is [`Delivery::lane`](crate::Delivery). It is called while keys are paused, once
-    /// whenever a record becomes ready.
+    /// the name is [`Delivery::lane`](crate::Delivery). While keys are paused it is called once
+    /// whenever a record becomes ready; a pause calls it for all that are ready.
     pub fn name_keys(&mut self, name: fn(&R) -> Option<u64>) {
         self.key_name = Some(name);
     }
@@ -77,6 +78,7 @@ impl<R> Partition<R> {
     /// Of a paused key nothing starts, and what runs goes on; its records stay in their lane and
     /// count as pending. A record that is to be skipped is settled as soon as it neither runs nor is
     /// being written, unless it is settled by that.
+    #[must_use = "a record that is settled gives back what it took"]
     pub fn direct(&mut self, directives: PartitionDirectives, now: Moment) -> Vec<Verdict<R>> {
         self.set_now(now);
         if !self.directed.give(directives) {
@@ -95,9 +97,12 @@ impl<R> Partition<R> {
     /// Pauses a key until [`resume_key`](Self::resume_key), or the end of the epoch.
     ///
     /// # Errors
-    /// Too many are paused.
+    /// Too many are paused, or the partition is being given up.
     pub fn pause_key(&mut self, key: u64, now: Moment) -> Result<(), ActRefused> {
         self.set_now(now);
+        if self.draining {
+            return Err(ActRefused::Draining);
+        }
         let own = &mut self.directed.own().paused_keys;
         if own.len() >= MOST_OWN_ORDERS && !own.contains(&key) {
             return Err(ActRefused::TooMany);
@@ -154,7 +159,8 @@ impl<R> Partition<R> {
     }
 
     /// Writes a record to the dead-letter topic, with the reason `operator`. It is settled by the
-    /// acknowledgement, as any dead letter; the next of its lane starts after that.
+    /// acknowledgement, as any dead letter; the next of its lane starts after that. It takes back a
+    /// [`skip`](Self::skip), but not a [directed](Self::direct) one, which comes first.
     ///
     /// # Errors
     /// There is no such topic, or no such record, or it is being written already, or the partition is
@@ -215,25 +221,34 @@ impl<R> Partition<R> {
     /// one attempt, which counts as any other; also one that the outage guard holds. The time that was
     /// not waited counts neither as retry time nor as patience. A write that waits is tried now.
     /// Where the key is paused, its records wait for that.
-    pub fn retry_now(&mut self, key: u64, now: Moment) -> RetriedNow {
+    ///
+    /// A walk over all pending records, which names the key of each that is not behind another one.
+    ///
+    /// # Errors
+    /// The partition is being given up.
+    pub fn retry_now(&mut self, key: u64, now: Moment) -> Result<RetriedNow, ActRefused> {
         self.set_now(now);
         let now = self.now;
         let mut found = RetriedNow::default();
         if self.draining {
-            return found;
+            return Err(ActRefused::Draining);
         }
-        let mut waiting = Vec::new();
+        let (mut waiting, mut lane) = (Vec::new(), None);
         for (slot, record) in self.pending.iter() {
-            if self.name_of(slot) != Some(key) {
+            let is_early = record.due().is_some_and(|due| due > now);
+            // What is behind others has the key of the head of its lane.
+            let is_behind = record.state == State::Queued && !is_early;
+            if is_behind || self.name_of(slot) != Some(key) {
                 continue;
             }
+            lane = lane.or(record.lane());
             found.pending += 1;
             found.running += usize::from(record.state == State::Running);
-            let is_early = record.due().is_some_and(|due| due > now);
             if record.state.is_waiting() || is_early {
                 waiting.push((record.offset, slot));
             }
         }
+        found.pending += lane.map_or(0, |lane| self.count_behind(lane));
         let mut slots: Vec<u32> = waiting.iter().map(|&(_, slot)| slot).collect();
         slots.sort_unstable();
         let timers = self.timers.take_all(&slots);
@@ -254,7 +269,22 @@ impl<R> Partition<R> {
                 _ => {}
             }
         }
-        found
+        Ok(found)
+    }
+
+    /// How many of this lane are behind others, and need wait for no moment then.
+    fn count_behind(&self, lane: u64) -> usize {
+        let is_early = |due: Moment| due > self.now;
+        let behind = self.pending.iter().filter(|(_, record)| {
+            let is_behind = record.state == State::Queued && !record.due().is_some_and(is_early);
+            is_behind && record.lane() == Some(lane)
+        });
+        behind.count()
+    }
+
+    /// Whether an operator has ordered its dead letter.
+    pub(super) fn is_ordered(&self, slot: u32) -> bool {
+        self.pending.get(slot).publish() == Some(DEAD_LETTER)
     }
 
     /// How many keys have records that would be ready, and are paused.
@@ -274,8 +304,12 @@ impl<R> Partition<R> {
     pub(super) fn waits_for_operator(&self) -> bool {
         self.directed.pauses_keys()
             && self.ledger.oldest().is_some_and(|slot| {
-                let state = self.pending.get(slot).state;
-                matches!(state, State::KeyPaused | State::Queued) && self.is_key_paused(slot)
+                // At the end of its back-off the head of a paused key starts nothing.
+                let waits = |head| {
+                    let state = self.pending.get(head).state;
+                    matches!(state, State::KeyPaused | State::Waiting)
+                };
+                self.is_key_paused(slot) && self.head_of_lane_of(slot).is_some_and(waits)
             })
     }
 

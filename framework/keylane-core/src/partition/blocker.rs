@@ -202,7 +202,7 @@ impl<R> Partition<R> {
     }
 
     /// In a retry topic the oldest record may be behind a younger one that was due earlier.
-    fn head_of_lane_of(&self, slot: u32) -> Option<u32> {
+    pub(super) fn head_of_lane_of(&self, slot: u32) -> Option<u32> {
         let record = self.pending.get(slot);
         if record.state != State::Queued {
             return Some(slot);

@@ -120,9 +120,18 @@ impl World {
                 "G12: key {key} is paused: {is_paused}"
             );
         } else {
-            owner.own_keys.insert(key);
+            let expected = match owner.draining {
+                true => Err(ActRefused::Draining),
+                false => Ok(()),
+            };
             let paused = owner.partition.pause_key(key, self.now);
-            ensure!(paused.is_ok(), "G12: a pause is refused: {paused:?}");
+            ensure!(
+                paused == expected,
+                "G12: a pause is answered by {paused:?} instead of {expected:?}"
+            );
+            if paused.is_ok() {
+                owner.own_keys.insert(key);
+            }
         }
         if owner.paused_lanes(self.now) > 0 {
             self.count("a key that is paused");
@@ -224,13 +233,14 @@ impl World {
         let Some(owner) = &mut self.owners[log] else {
             return Ok(());
         };
-        let found = owner.partition.retry_now(key, now);
+        let found = match owner.partition.retry_now(key, now) {
+            Ok(found) if !owner.draining => found,
+            Err(ActRefused::Draining) if owner.draining => return Ok(()),
+            answer => return Err(format!("G12: a retry is answered by {answer:?}")),
+        };
         let has_key = |entry: &&mut Entry| entry.record.key.map(lane_name) == Some(key);
         let (mut pending, mut running, mut retried, mut not_due) = (0, 0, 0, 0);
         for entry in owner.unsettled.values_mut().filter(has_key) {
-            if owner.draining {
-                break;
-            }
             pending += 1;
             running += usize::from(entry.doing == Doing::Running);
             entry.record.due = None;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::evidence::{Evidence, Instance, Suspect};
+use crate::failed_attempt::{ErrorClass, FailedAttempt};
 use crate::foreign::HeldBecause;
 
 fn note() -> OperatorNote {
@@ -141,6 +142,104 @@ fn a_paused_key_is_no_stall_and_its_pause_does_not_count_for_one() {
     ));
 }
 
+/// Also where its head waits for a back-off, but not where its head runs: that holds the commit.
+#[test]
+fn what_waits_behind_the_head_of_a_paused_key_is_a_stall_while_that_runs() {
+    let mut partition = partition(PartitionSettings {
+        lane_order: LaneOrder::Due,
+        ..settings()
+    });
+    let due = Delivery {
+        due: Some(at(1)),
+        ..delivery(0, Some(7))
+    };
+    partition.deliver(due, at(0));
+    deliver(&mut partition, 1, 7);
+    let hangs = expect_start(&mut partition, 1);
+    partition.tick(at(1));
+    partition.watch(at(1));
+    partition.pause_key(7, at(1)).unwrap();
+    partition.watch(at(70));
+    let alarms = [partition.next_alarm(), partition.next_alarm()];
+    let is_stall = |alarm: &Option<Alarm>| matches!(alarm, Some(Alarm::Stalled { .. }));
+    assert!(alarms.iter().any(is_stall), "{alarms:?}");
+    let verdict = partition.fail(
+        hangs,
+        Failure::RetryAfter(600 * SECOND).into(),
+        0,
+        at(80),
+        &mut OutageGuard::default(),
+    );
+    assert_eq!(verdict, waiting(600 * SECOND));
+    assert_eq!(partition.stalled_for(), None, "its end would start nothing");
+}
+
+/// Until the order it waited for its due time, and that is no stall.
+#[test]
+fn a_retry_of_what_is_not_due_is_no_stall_at_once() {
+    let mut partition = partition(settings());
+    let due = Delivery {
+        due: Some(at(3_600)),
+        ..delivery(0, Some(7))
+    };
+    partition.deliver(due, at(0));
+    partition.watch(at(0));
+    partition.watch(at(3_000));
+    assert_eq!(partition.retry_now(7, at(3_000)).unwrap().retried, 1);
+    expect_start(&mut partition, 0);
+    partition.watch(at(3_001));
+    assert_eq!(
+        (partition.stalled_for(), partition.next_alarm()),
+        (None, None)
+    );
+    partition.watch(at(3_060));
+    assert!(partition.stalled_for().is_some());
+}
+
+/// No success of their keys would clear them, and innocent records would be held on.
+#[test]
+fn keys_whose_failing_records_an_operator_settles_no_longer_count_for_an_outage() {
+    for is_skip in [true, false] {
+        let mut partition = partition(PartitionSettings {
+            concurrency: 9,
+            ..settings()
+        });
+        let mut guard = OutageGuard::default();
+        guard.succeeded(at(0));
+        let class = ErrorClass::new(1);
+        for offset in 0..5 {
+            deliver(&mut partition, offset, 10 + offset as u64);
+            let ticket = expect_start(&mut partition, offset);
+            let attempt = FailedAttempt {
+                class,
+                ..Failure::Retryable.into()
+            };
+            let _ = partition.fail(ticket, attempt, 0, at(1), &mut guard);
+        }
+        assert!(guard.is_class_out(class));
+        // What is behind a failing record is none.
+        for offset in 5..10 {
+            deliver(&mut partition, offset, 5 + offset as u64);
+            expect_skip(&mut partition, offset, 0, at(1));
+        }
+        partition.report_to_guard(&mut guard, at(1));
+        guard.standing(at(30));
+        assert!(guard.is_class_out(class));
+        for offset in 0..5 {
+            if is_skip {
+                expect_skip(&mut partition, offset, 1, at(1));
+            } else {
+                assert_eq!(dead_letter(&mut partition, offset, at(1)), ActTime::Now);
+                written(&mut partition, offset, 1);
+            }
+        }
+        assert!(partition.has_news());
+        partition.report_to_guard(&mut guard, at(30));
+        guard.standing(at(200));
+        assert!(!guard.is_class_out(class), "{is_skip}");
+    }
+}
+
 #[test]
 fn a_record_of_a_paused_key_is_no_blocker() {
     let policy = BlockerPolicy {
@@ -201,7 +300,7 @@ fn a_key_may_have_another_name_than_its_lane() {
     partition.pause_key(101, at(0)).unwrap();
     expect_start(&mut partition, 0);
     assert_eq!(start(&mut partition), None);
-    assert_eq!(partition.retry_now(101, at(0)).pending, 1);
+    assert_eq!(partition.retry_now(101, at(0)).unwrap().pending, 1);
 }
 
 #[test]
@@ -550,6 +649,9 @@ fn a_dead_letter_is_refused_where_there_is_no_topic_or_no_such_record() {
     deliver(&mut partition, 0, 7);
     partition.drain();
     assert_eq!(refused(&mut partition, 0), Some(ActRefused::Draining));
+    let draining = Err(ActRefused::Draining);
+    assert_eq!(partition.pause_key(7, at(0)), draining);
+    assert_eq!(partition.retry_now(7, at(0)).map(|_| ()), draining);
 }
 
 #[test]
@@ -570,17 +672,20 @@ fn a_retry_ends_every_wait_of_its_key_and_counts_as_an_attempt() {
         running: 0,
         pending: 2,
     };
-    assert_eq!(partition.retry_now(7, at(0)), found);
+    assert_eq!(partition.retry_now(7, at(0)).unwrap(), found);
     let attempt = next(&mut partition).map(|start| (start.attempt, start.ticket));
     let (2, again) = attempt.unwrap() else {
         panic!("{attempt:?}")
     };
     assert_eq!(start(&mut partition), None, "another key waits on");
-    let found = partition.retry_now(7, at(0));
+    let found = partition.retry_now(7, at(0)).unwrap();
     assert_eq!((found.running, found.retried), (1, 0));
     done(&mut partition, again);
     expect_start(&mut partition, 1);
-    assert_eq!(partition.retry_now(9, at(0)), RetriedNow::default());
+    assert_eq!(
+        partition.retry_now(9, at(0)).unwrap(),
+        RetriedNow::default()
+    );
     partition.tick(at(2));
     expect_start(&mut partition, 2);
     assert_eq!(partition.next_deadline(), None);
@@ -603,7 +708,7 @@ fn a_retry_of_what_an_outage_holds_is_one_attempt_more() {
         matches!(held, Verdict::Waiting { held: Some(_), .. }),
         "{held:?}"
     );
-    assert_eq!(partition.retry_now(7, at(1)).retried, 1);
+    assert_eq!(partition.retry_now(7, at(1)).unwrap().retried, 1);
     let ticket = expect_start(&mut partition, 0);
     let held = partition.fail(ticket, Failure::Retryable.into(), 0, at(2), &mut guard);
     assert!(
@@ -631,7 +736,7 @@ fn a_retry_in_a_retry_topic_joins_the_lane_and_one_of_a_write_is_made_now() {
         };
         partition.deliver(due, at(0));
     }
-    assert_eq!(partition.retry_now(7, at(0)).retried, 2);
+    assert_eq!(partition.retry_now(7, at(0)).unwrap().retried, 2);
     let ticket = expect_start(&mut partition, 0);
     assert_eq!(start(&mut partition), None);
     assert_eq!(fail(&mut partition, ticket, at(0)), Verdict::Publishing);
@@ -639,7 +744,7 @@ fn a_retry_in_a_retry_topic_joins_the_lane_and_one_of_a_write_is_made_now() {
     let verdict = partition.publish_finished(write, PublishResult::Failed, 0, at(0));
     assert_eq!(verdict, waiting(SECOND));
     assert_eq!(partition.next_publish(), None);
-    assert_eq!(partition.retry_now(7, at(0)).retried, 1);
+    assert_eq!(partition.retry_now(7, at(0)).unwrap().retried, 1);
     assert!(partition.next_publish().is_some());
 }
 
@@ -664,7 +769,7 @@ fn a_retry_gives_back_the_time_that_it_spares() {
         let ticket = expect_start(&mut partition, 0);
         let verdict = fail(&mut partition, ticket, at(second));
         assert!(matches!(verdict, Verdict::Waiting { .. }), "{verdict:?}");
-        assert_eq!(partition.retry_now(7, at(second)).retried, 1);
+        assert_eq!(partition.retry_now(7, at(second)).unwrap().retried, 1);
     }
 }
 
@@ -681,7 +786,7 @@ fn a_retry_gives_back_the_time_of_a_round_through_the_retry_topic() {
         ..delivery(0, Some(7))
     };
     partition.deliver(round, at(0));
-    partition.retry_now(7, at(10));
+    partition.retry_now(7, at(10)).unwrap();
     let ticket = expect_start(&mut partition, 0);
     assert_eq!(fail(&mut partition, ticket, at(10)), waiting(10 * SECOND));
     for (now, delay) in [(20, 20), (40, 40), (80, 80)] {

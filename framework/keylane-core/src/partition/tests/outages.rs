@@ -644,7 +644,9 @@ fn what_an_operator_retries_spends_no_patience_that_it_did_not_wait() {
     for now in 2..300 {
         for key in 0..6 {
             // As the lanes are named: none is 0.
-            partition.retry_now(if key == 0 { u64::MAX } else { key }, at(now));
+            partition
+                .retry_now(if key == 0 { u64::MAX } else { key }, at(now))
+                .unwrap();
         }
         while let Some((_, ticket)) = start(&mut partition) {
             let _ = partition.fail(ticket, Failure::Retryable.into(), 0, at(now), &mut guard);
