@@ -15,7 +15,7 @@ pub struct Letter<'a> {
     pub partition: i32,
     /// The offset there.
     pub offset: Offset,
-    /// A hash of its key, the same in every run; `None` where it has no key, and so no order.
+    /// A hash of its key; `None` where it has no key, and so no order.
     pub key: Option<u64>,
     /// Where its record was read first, where it says so.
     pub origin: Option<LetterOrigin<'a>>,

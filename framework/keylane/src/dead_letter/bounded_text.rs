@@ -33,6 +33,10 @@ impl ErrorText {
 /// Reads no more of `text` than it keeps: an error message of many megabytes costs nothing.
 pub(crate) fn bounded_text(text: &str, limit_bytes: usize) -> String {
     const CUT: char = '…';
+    // Nearly every text.
+    if text.len() <= limit_bytes && text.bytes().all(|it| matches!(it, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut kept = String::with_capacity(text.len().min(limit_bytes));
     // The longest prefix that leaves room for the mark, in case the rest turns out not to fit.
     let mut fits_with_mark = 0;

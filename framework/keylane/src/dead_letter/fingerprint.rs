@@ -43,7 +43,8 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// That of this letter.
     pub fn of(letter: &Letter) -> Self {
-        let mut text = letter.reason.clone().unwrap_or_else(|| "-".to_owned());
+        let mut text = String::with_capacity(LIMIT_BYTES);
+        text.push_str(letter.reason.as_deref().unwrap_or("-"));
         if let Some(class) = &letter.error_class {
             text.push(' ');
             text.push_str(class);

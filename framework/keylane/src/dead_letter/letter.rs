@@ -155,20 +155,21 @@ fn written_by(headers: &Headers) -> Option<Program> {
         let prefix = |it: &HeaderConvention| conventions::prefix(*it);
         by_keylane.iter().map(prefix).any(|it| it == names.prefix)
     };
-    let last = |name: &str| {
+    // Without an allocation for each name: every record of a topic comes by here.
+    let last = |prefix: &str, name: &str| {
         let all = headers.iter().enumerate();
-        all.filter(|(_, (other, _))| *other == name)
+        all.filter(|(_, (other, _))| other.strip_prefix(prefix) == Some(name))
             .map(|(at, _)| at)
             .last()
     };
-    let ours = last(names::REASON)
+    let ours = last("", names::REASON)
         .filter(|_| headers.contains(names::GROUP) && !headers.contains(names::RETRY_ROUND))
         .map(|at| (at, Program::Keylane));
     let others = OTHERS
         .into_iter()
         .filter(|(_, names)| !is_keylanes(names))
         .filter_map(|(program, names)| {
-            let at = last(&format!("{}{}", names.prefix, names.topic))?;
+            let at = last(names.prefix, names.topic)?;
             Some((at, Program::Other(program, names)))
         });
     ours.into_iter()

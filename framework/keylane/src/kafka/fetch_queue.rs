@@ -297,14 +297,14 @@ fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessag
         take(&NativeMessage::new(borrowed));
         read.taken += 1;
     } else {
+        let is_end = borrowed.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF;
         // One error is enough to show the state, but it must not replace the one that ends the
-        // subscription.
-        if !matches!(
-            read.error,
-            Some(KafkaError::MessageConsumption(
-                RDKafkaErrorCode::AutoOffsetReset
-            ))
-        ) {
+        // subscription, and the end of a partition replaces none.
+        let is_kept = |error: &KafkaError| {
+            use RDKafkaErrorCode::AutoOffsetReset;
+            is_end || matches!(error, KafkaError::MessageConsumption(AutoOffsetReset))
+        };
+        if !read.error.as_ref().is_some_and(is_kept) {
             read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
         }
         let failed = NativeMessage::new(borrowed);
@@ -329,6 +329,7 @@ fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessag
                 topic,
                 partition,
                 offset,
+                is_end,
             });
         }
     }

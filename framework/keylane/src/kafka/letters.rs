@@ -12,11 +12,14 @@ use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::fetch_queue::{FetchQueue, Forwarding};
 use super::message::NativeMessage;
+use super::read::FailedFetch;
 use super::topics::{Cluster, LastError, Lookup, NamedTopic, TopicError, TopicRole};
 use crate::kafka::config::{ClientSettings, creation_error};
 use crate::record::{Arena, Record, RecordHeaders};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The most records of one read: they are in memory twice, for as long as it takes to copy them.
+const AT_ONCE: usize = 32;
 
 /// What is read of a partition: from the first offset to before the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,7 @@ pub(crate) struct TopicReader {
     topic: String,
     /// The ends of partitions that are not read to them.
     left: BTreeMap<i32, i64>,
-    /// Read and not yet taken: one, as long as the client delivers to our queue alone.
+    /// Read and not yet taken: no more than one read takes.
     ahead: VecDeque<(i32, Record)>,
     /// The last partition whose end was before that of its range.
     ended_early: Option<String>,
@@ -150,7 +153,7 @@ impl TopicReader {
             .create_with_context(ReaderContext::default())
             .map_err(|error| creation_error(error).to_string())?;
         let forwarding = Arc::<Forwarding>::default();
-        let queue = FetchQueue::new(&mut client, forwarding.clone(), 1);
+        let queue = FetchQueue::new(&mut client, forwarding.clone(), AT_ONCE);
         let mut list = TopicPartitionList::new();
         let mut left = BTreeMap::new();
         for range in ranges.iter().filter(|range| range.first < range.end) {
@@ -188,41 +191,51 @@ impl TopicReader {
             arena,
             ..
         } = self;
-        // Up to where the partitions are read.
-        let mut reached = Vec::new();
+        let mut finished = Vec::new();
         let read = queue.read(
             client,
             || false,
             timeout,
             |message| {
                 let (partition, offset) = (message.partition(), message.offset());
-                reached.push((partition, offset.saturating_add(1)));
-                if left.get(&partition).is_some_and(|end| offset < *end) {
+                let Some(end) = left.get(&partition).copied() else {
+                    return;
+                };
+                if offset < end {
                     ahead.push_back((partition, record(message, arena)));
+                }
+                if offset.saturating_add(1) >= end {
+                    finished.push(partition);
                 }
             },
         );
-        let failed = read.failed_fetches.iter();
-        reached.extend(failed.map(|failed| (failed.partition, failed.offset)));
-        let is_end = |error: &KafkaError| error.rdkafka_error_code() == Some(Code::PartitionEOF);
-        let is_end_of_partition = read.error.as_ref().is_some_and(is_end);
-        for (partition, position) in reached {
-            let Some(end) = self.left.get(&partition).copied() else {
-                continue;
-            };
-            if position >= end {
-                self.leave(partition);
+        if !self.ahead.is_empty() {
+            self.ended_early = None;
+        }
+        for FailedFetch {
+            partition,
+            offset,
+            is_end,
+            ..
+        } in read.failed_fetches
+        {
+            match self.left.get(&partition) {
+                Some(end) if offset >= *end => finished.push(partition),
+                // It is the end of a replica that has not got so far: it goes on.
+                Some(end) if is_end => {
+                    self.ended_early = Some(format!(
+                        "for its broker partition {partition} ends at offset {offset}, before {end}"
+                    ));
+                }
+                _ => {}
             }
-            // Otherwise it is the end of a replica that has not got so far: it goes on.
-            self.ended_early = (position < end && is_end_of_partition).then(|| {
-                format!(
-                    "for its broker partition {partition} ends at offset {position}, before {end}"
-                )
-            });
+        }
+        for partition in finished {
+            self.leave(partition);
         }
         match read.error {
             Some(error) if is_lasting(&error) => return Err(error.to_string()),
-            Some(error) if !is_end_of_partition => {
+            Some(error) if error.rdkafka_error_code() != Some(Code::PartitionEOF) => {
                 tracing::debug!(topic = %self.topic, %error, "dead letters cannot be read just now");
             }
             _ => {}

@@ -7,8 +7,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use rdkafka::bindings as sys;
 use rdkafka::message::BorrowedMessage;
 
@@ -124,7 +125,9 @@ impl<'a> NativeMessage<'a> {
 unsafe fn copied(list: *const sys::rd_kafka_headers_t) -> Headers {
     // SAFETY: by the contract above.
     let count = unsafe { sys::rd_kafka_header_cnt(list) };
-    let mut headers = Headers::new();
+    // An allocation for each value would cost more than all else of a record with many headers.
+    let mut values = BytesMut::new();
+    let mut names = Vec::with_capacity(count);
     for index in 0..count {
         let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
         // SAFETY: `list` is live, and the three out-pointers are valid places to write to.
@@ -138,12 +141,17 @@ unsafe fn copied(list: *const sys::rd_kafka_headers_t) -> Headers {
         // `list`.
         let (name, value) =
             unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
-        match value {
-            Some(value) => headers.push(name, Bytes::copy_from_slice(value)),
-            None => headers.push_null(name),
-        }
+        let range = value.map(|value| {
+            values.extend_from_slice(value);
+            values.len() - value.len()..values.len()
+        });
+        names.push((name, range));
     }
-    headers
+    let values = values.freeze();
+    let value = |range: Option<Range<usize>>| range.map(|range| values.slice(range));
+    let headers = names.into_iter();
+    let headers = headers.map(|(name, range)| (name.into_owned(), value(range)));
+    Headers::of(headers.collect())
 }
 
 /// Null is no value, and not an empty one.
@@ -159,6 +167,8 @@ pub(super) unsafe fn bytes<'a>(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// `headers.md` says so.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use keylane_core::LogId;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -10,6 +11,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::SeekReader;
 use super::operator::block_on;
 use super::permissions::Operation;
+use super::topic_ids::{Answer, Inquiry};
 use super::topics::{Cluster, LastError, Lookup, NamedTopic, TopicRole};
 use crate::kafka::config::{ClientSettings, creation_error};
 use crate::record::Record;
@@ -17,6 +19,7 @@ use crate::record::Record;
 /// All records of a group's operations are in one order.
 const PARTITION: i32 = 0;
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+const LOG_IDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How far the operations topic is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,27 @@ impl OpsLog {
         let end = until;
         self.reader.seek(PARTITION, first)?;
         self.reader.read_until(end, self.patience, take)
+    }
+
+    /// The ids of the logs that these topics have now, as text; those that no broker names are
+    /// missing.
+    pub(crate) fn log_ids(&self, topics: &[&str]) -> BTreeMap<String, String> {
+        // librdkafka's mock names a controller that does not exist, and nothing would answer.
+        if topics.is_empty() || !self.cluster.has_controller() {
+            return BTreeMap::new();
+        }
+        let within = self.patience.min(LOG_IDS_WITHIN);
+        let inquiry = Inquiry::send(self.cluster.client(), topics, within);
+        let Answer::Logs(logs) = inquiry.answer(within) else {
+            return BTreeMap::new();
+        };
+        let text = |(topic, log): (String, LogId)| {
+            (
+                topic,
+                format!("{:016x}", u64::from_le_bytes(log.to_bytes())),
+            )
+        };
+        logs.into_iter().map(text).collect()
     }
 
     /// Hands out what has come since; waits at most so long for it.

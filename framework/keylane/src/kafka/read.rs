@@ -32,6 +32,8 @@ pub(crate) struct FailedFetch {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// It is the end of the partition, of a client that is told of it.
+    pub(super) is_end: bool,
 }
 
 /// What an error of a read means.

@@ -5,6 +5,8 @@ use bytes::Bytes;
 /// The headers of a record, in the order they were written. Names may repeat and values may be
 /// null, as in Kafka.
 ///
+/// The values of a record that was read share one memory: copy what is to be kept.
+///
 /// # Examples
 /// ```
 /// use keylane::Headers;
@@ -22,6 +24,11 @@ impl Headers {
     /// No headers.
     pub const fn new() -> Self {
         Self(Vec::new())
+    }
+
+    /// These, of which a value may be null.
+    pub(crate) fn of(headers: Vec<(String, Option<Bytes>)>) -> Self {
+        Self(headers)
     }
 
     /// Appends a header, keeping those of the same name.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use std::vec;
 
 use tokio::sync::mpsc;
 
@@ -12,8 +13,12 @@ use crate::kafka::config::{ClientConfigError, ClientSettings, reader_config};
 use crate::kafka::{LetterRange, Polled, TopicReader, ranges};
 use crate::support::panics;
 
-/// Letters that are read and not yet taken.
-const READ_AHEAD: usize = 64;
+/// Batches that are read and not yet taken; another two are being filled and being taken from.
+const READ_AHEAD: usize = 2;
+/// A batch has no more letters. To hand over each by itself would cost more than to read it.
+const BATCH_LETTERS: usize = 256;
+/// A batch that has as many bytes gets no further letter.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// One poll; also how soon a reader that is no longer wanted ends.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -26,10 +31,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// transaction are not read.
 ///
 /// # Memory
-/// 64 letters, and what the client has fetched ahead: it fetches no more above 16 MiB
-/// (`queued.max.messages.kbytes`). That is no hard bound: an answer that is on its way comes on top, of
-/// each broker (`fetch.max.bytes`, and a single larger batch). Nothing more is read until they are
-/// taken.
+/// 1,024 letters, or as many as have 4 MiB; 32 more while they are read; and what the client has
+/// fetched ahead: it fetches no more above 16 MiB (`queued.max.messages.kbytes`). That is no hard
+/// bound: an answer that is on its way comes on top, of each broker (`fetch.max.bytes`, and a single
+/// larger batch). Nothing more is read until they are taken.
 ///
 /// # Examples
 /// How often which error:
@@ -49,7 +54,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Debug)]
 pub struct Letters {
-    letters: mpsc::Receiver<Result<StoredLetter, LettersError>>,
+    batches: mpsc::Receiver<Result<Vec<StoredLetter>, LettersError>>,
+    batch: vec::IntoIter<StoredLetter>,
     ranges: Vec<LetterRange>,
     not_letters: Arc<AtomicU64>,
 }
@@ -114,7 +120,15 @@ impl Letters {
     /// # Cancellation
     /// A call that is dropped loses no letter.
     pub async fn next(&mut self) -> Option<Result<StoredLetter, LettersError>> {
-        self.letters.recv().await
+        loop {
+            if let Some(letter) = self.batch.next() {
+                return Some(Ok(letter));
+            }
+            match self.batches.recv().await? {
+                Ok(batch) => self.batch = batch.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 
     /// What is read, by partition: the topic as it was when reading began. A later reader of the
@@ -193,7 +207,7 @@ impl LettersBuilder {
         };
         let reader = TopicReader::open(&config, &topic, &ranges);
         let reader = reader.map_err(|reason| unreadable(&topic, reason))?;
-        let (sender, letters) = mpsc::channel(READ_AHEAD);
+        let (sender, batches) = mpsc::channel(READ_AHEAD);
         let not_letters = Arc::<AtomicU64>::default();
         let sorter = Sorter {
             topic: topic.as_str().into(),
@@ -213,7 +227,8 @@ impl LettersBuilder {
             })
             .map_err(|error| unreadable(&topic, error))?;
         Ok(Letters {
-            letters,
+            batches,
+            batch: Vec::new().into_iter(),
             ranges,
             not_letters,
         })
@@ -224,17 +239,34 @@ impl LettersBuilder {
 struct Sorter {
     topic: Arc<str>,
     patience: Duration,
-    sender: mpsc::Sender<Result<StoredLetter, LettersError>>,
+    sender: mpsc::Sender<Result<Vec<StoredLetter>, LettersError>>,
     not_letters: Arc<AtomicU64>,
 }
 
 impl Sorter {
     fn read(&self, mut reader: TopicReader) -> Result<(), LettersError> {
+        let mut batch = Batch::default();
+        let read = self.read_into(&mut batch, &mut reader);
+        // Also before an error: what was read is handed over.
+        self.hand_over(&mut batch);
+        read
+    }
+
+    fn read_into(&self, batch: &mut Batch, reader: &mut TopicReader) -> Result<(), LettersError> {
         let mut waiting = Waiting::since(Instant::now());
         while !self.sender.is_closed() {
-            let polled = reader.poll(POLL.min(self.patience));
+            // Letters that are read do not wait for further ones.
+            let timeout = match batch.letters.is_empty() {
+                true => POLL.min(self.patience),
+                false => Duration::ZERO,
+            };
+            let polled = reader.poll(timeout);
             match polled.map_err(|reason| unreadable(&self.topic, reason))? {
                 Polled::End => return Ok(()),
+                Polled::Nothing if !batch.letters.is_empty() => {
+                    self.hand_over(batch);
+                    waiting.since = Instant::now();
+                }
                 Polled::Nothing => {
                     let waited = waiting.at(Instant::now(), reader.progress());
                     if waited < self.patience {
@@ -249,20 +281,49 @@ impl Sorter {
                     });
                 }
                 Polled::Record { partition, record } => {
-                    let letter = StoredLetter::new(self.topic.clone(), partition, record);
-                    let Some(letter) = letter else {
-                        self.not_letters.fetch_add(1, Ordering::Relaxed);
-                        waiting.since = Instant::now();
-                        continue;
-                    };
-                    if self.sender.blocking_send(Ok(letter)).is_err() {
-                        return Ok(());
+                    match StoredLetter::new(self.topic.clone(), partition, record) {
+                        Some(letter) => batch.push(letter),
+                        None => {
+                            self.not_letters.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    if batch.is_full() {
+                        self.hand_over(batch);
                     }
                     waiting.since = Instant::now();
                 }
             }
         }
         Ok(())
+    }
+
+    /// Waits for a place. Where there is no reader any longer, the loop ends by itself.
+    fn hand_over(&self, batch: &mut Batch) {
+        let Batch { letters, .. } = std::mem::take(batch);
+        if !letters.is_empty() {
+            let _ = self.sender.blocking_send(Ok(letters));
+        }
+    }
+}
+
+/// Letters that are read and not yet handed over.
+#[derive(Default)]
+struct Batch {
+    letters: Vec<StoredLetter>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, letter: StoredLetter) {
+        if self.letters.is_empty() {
+            self.letters.reserve_exact(BATCH_LETTERS);
+        }
+        self.bytes += letter.record().size();
+        self.letters.push(letter);
+    }
+
+    fn is_full(&self) -> bool {
+        self.letters.len() >= BATCH_LETTERS || self.bytes >= BATCH_BYTES
     }
 }
 

@@ -93,6 +93,17 @@ pub enum RedriveTaskError {
         /// How it ended.
         state: TaskState,
     },
+    /// The dead-letter topic was re-created.
+    #[error(
+        "the dead-letter topic {topic} was deleted and re-created since the redrive {id} began: it has other letters; \
+         begin another redrive by `take_over`"
+    )]
+    OtherLog {
+        /// The task's name.
+        id: String,
+        /// The topic.
+        topic: String,
+    },
     /// The task was started with another edit.
     #[error("the redrive {id} was begun with {was}; resume it with the same")]
     OtherEdit {

@@ -139,7 +139,7 @@ async fn letters_are_read_in_order_up_to_the_end_that_the_topic_had() {
         let producer = producer.clone();
         async move { assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok)) }
     };
-    write((0..300).map(letter).collect()).await;
+    write((0..1_200).map(letter).collect()).await;
     write(vec![NewTask::new("no letter").partition(0)]).await;
 
     let read = || {
@@ -148,7 +148,7 @@ async fn letters_are_read_in_order_up_to_the_end_that_the_topic_had() {
             .patience(PATIENCE)
     };
     let mut letters = read().read().await.unwrap();
-    write((300..310).map(letter).collect()).await;
+    write((1_200..1_210).map(letter).collect()).await;
     let mut numbers = [Vec::new(), Vec::new()];
     while let Some(letter) = letters.next().await {
         let letter = letter.unwrap();
@@ -157,7 +157,7 @@ async fn letters_are_read_in_order_up_to_the_end_that_the_topic_had() {
         numbers[letter.partition() as usize].push(value.parse::<i32>().unwrap());
     }
     for (parity, numbers) in (0..).zip(&numbers) {
-        let expected: Vec<_> = (0..150).map(|number| 2 * number + parity).collect();
+        let expected: Vec<_> = (0..600).map(|number| 2 * number + parity).collect();
         assert_eq!(*numbers, expected);
     }
     assert_eq!(letters.not_letters(), 1);
@@ -165,7 +165,7 @@ async fn letters_are_read_in_order_up_to_the_end_that_the_topic_had() {
     let ranges = letters.ranges().to_vec();
     assert_eq!(
         ranges.iter().map(|it| it.end).collect::<Vec<_>>(),
-        [151, 150]
+        [601, 600]
     );
     let mut again = read().ranges(ranges).read().await.unwrap();
     let mut offsets = BTreeSet::new();
@@ -173,7 +173,7 @@ async fn letters_are_read_in_order_up_to_the_end_that_the_topic_had() {
         let letter = letter.unwrap();
         offsets.insert((letter.partition(), letter.offset()));
     }
-    assert_eq!(offsets.len(), 300, "the same letters");
+    assert_eq!(offsets.len(), 1_200, "the same letters");
     producer.close(PATIENCE).await.unwrap();
 }
 

@@ -239,7 +239,7 @@ async fn what_matches_is_copied_once_in_the_order_of_its_keys_and_recorded() {
 async fn stopped(scene: &Scene, id: &str) -> Ended {
     let stop = Arc::new(tokio::sync::Notify::new());
     let of_progress = stop.clone();
-    let task = scene.task().id(id).window(4).rate(20);
+    let task = scene.task().id(id).rate(4);
     task.on_progress(move |it| {
         if it.done > 0 {
             of_progress.notify_one();

@@ -75,7 +75,7 @@ impl Cluster {
 
     /// Whether the brokers named one of them as their controller, which gets librdkafka's queries
     /// for topic ids. Its mock cluster names one that does not exist.
-    pub(super) fn has_controller(&self) -> bool {
+    pub(in crate::kafka) fn has_controller(&self) -> bool {
         self.has_controller.get()
     }
 

@@ -155,6 +155,7 @@ impl Assignment {
             topic,
             partition,
             offset,
+            ..
         } = failed;
         let Some(assigned) = self.find(topic, *partition) else {
             return;

@@ -4,6 +4,7 @@
 //! state at once: a task goes on from it. [`OpsTopic`] reads it, ends tasks by it, and marks letters
 //! as resolved by hand. The manual's page *The operations topic* lists its records.
 
+mod forms;
 mod handled;
 pub(crate) mod records;
 mod state;

@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use keylane_core::redrive::Canary;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::super::copy::Target;
+use super::forms;
 use crate::kafka::LetterRange;
-use crate::record::time_of;
-use crate::support::{clock, rfc3339};
+use crate::support::clock;
 
 /// The version of what is written. A record with a newer one is not read.
 const VERSION: u32 = 1;
@@ -102,6 +102,9 @@ pub struct TaskRecord {
     v: u32,
     /// The dead-letter topic.
     pub topic: String,
+    /// The id of its log: a topic that is re-created has other letters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
     /// The consumer group that gave the records up.
     pub group: String,
     /// The filter's terms.
@@ -119,7 +122,7 @@ pub struct TaskRecord {
     /// What matched when it was started.
     pub counts: TaskCounts,
     /// What was read of the dead-letter topic then.
-    #[serde(with = "ranges")]
+    #[serde(with = "forms::ranges")]
     pub ranges: Vec<LetterRange>,
     /// The ends of its target topics then, of a task with a canary: topic, partition, offset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -129,12 +132,16 @@ pub struct TaskRecord {
     /// From where.
     pub host: String,
     /// When.
-    #[serde(with = "time")]
+    #[serde(with = "forms::time")]
     pub started: SystemTime,
     /// How it stands.
     pub state: TaskState,
     /// When it ended.
-    #[serde(default, with = "maybe_time", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "forms::maybe_time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ended: Option<SystemTime>,
     /// Why it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,7 +159,7 @@ pub struct TaskSettings {
     /// Copies at most.
     pub max: Option<u64>,
     /// Copies and percent of the canary.
-    #[serde(default, with = "canary")]
+    #[serde(default, with = "forms::canary")]
     pub canary: Option<Canary>,
     /// What is done with a letter whose copy cannot be written.
     #[serde(default)]
@@ -188,7 +195,7 @@ pub struct TaskProgress {
     /// Those of them that were passed over, by number from 0.
     pub refused: Vec<u64>,
     /// When.
-    #[serde(with = "time")]
+    #[serde(with = "forms::time")]
     pub at: SystemTime,
 }
 
@@ -202,7 +209,7 @@ pub struct CancelRequest {
     /// Why.
     pub why: String,
     /// Since when.
-    #[serde(with = "time")]
+    #[serde(with = "forms::time")]
     pub at: SystemTime,
 }
 
@@ -213,12 +220,15 @@ pub struct Resolution {
     v: u32,
     /// The last offset.
     pub last: i64,
+    /// The id of the log of the dead-letter topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
     /// Who did it.
     pub who: String,
     /// Why.
     pub why: String,
     /// When.
-    #[serde(with = "time")]
+    #[serde(with = "forms::time")]
     pub at: SystemTime,
 }
 
@@ -228,6 +238,7 @@ impl TaskRecord {
         Self {
             v: VERSION,
             topic: topic.to_owned(),
+            log: None,
             group: group.to_owned(),
             filter: String::new(),
             target,
@@ -278,10 +289,11 @@ impl CancelRequest {
 }
 
 impl Resolution {
-    pub(crate) fn new(last: i64, who: &str, why: &str) -> Self {
+    pub(crate) fn new(last: i64, log: Option<String>, who: &str, why: &str) -> Self {
         Self {
             v: VERSION,
             last,
+            log,
             who: who.to_owned(),
             why: why.to_owned(),
             at: clock::wall(),
@@ -313,90 +325,6 @@ pub(crate) fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
 pub(crate) fn written<T: Serialize>(value: &T) -> Vec<u8> {
     // Nothing of ours has a map with other keys than text, the only failure.
     serde_json::to_vec(value).unwrap_or_default()
-}
-
-mod time {
-    use super::*;
-
-    pub(super) fn text(at: SystemTime) -> String {
-        let since = at
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        rfc3339::format_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        at: &SystemTime,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&text(*at))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<SystemTime, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let at = rfc3339::parse_millis(&text).and_then(time_of);
-        at.ok_or_else(|| serde::de::Error::custom("no time"))
-    }
-}
-
-mod maybe_time {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        at: &Option<SystemTime>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        at.map(time::text).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<SystemTime>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        Ok(text.and_then(|text| rfc3339::parse_millis(&text).and_then(time_of)))
-    }
-}
-
-mod canary {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        canary: &Option<Canary>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        canary
-            .map(|it| (it.copies, it.percent))
-            .serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Canary>, D::Error> {
-        let pair = Option::<(u32, u8)>::deserialize(deserializer)?;
-        Ok(pair.map(|(copies, percent)| Canary { copies, percent }))
-    }
-}
-
-/// A range as partition, first offset, and the offset behind the last one.
-mod ranges {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        ranges: &[LetterRange],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(ranges.iter().map(|it| (it.partition, it.first, it.end)))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<LetterRange>, D::Error> {
-        let all = Vec::<(i32, i64, i64)>::deserialize(deserializer)?;
-        let range = |(partition, first, end)| LetterRange::new(partition, first, end);
-        Ok(all.into_iter().map(range).collect())
-    }
 }
 
 #[cfg(test)]

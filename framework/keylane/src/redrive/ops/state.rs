@@ -42,6 +42,8 @@ pub struct OpsState {
     unreadable: u64,
     dropped: Dropped,
     order_bytes: usize,
+    /// The ids of the logs that dead-letter topics have now.
+    logs: BTreeMap<String, String>,
 }
 
 /// How much of a state was dropped, because it exceeds the bounds.
@@ -97,13 +99,14 @@ impl OpsState {
         self.tasks().find(is_it)
     }
 
-    /// The resolved ranges of this dead-letter topic: partition, first and last offset, and what was
-    /// said about it.
+    /// The resolved ranges of this dead-letter topic as it is now: partition, first and last offset,
+    /// and what was said about it.
     pub fn resolved<'a>(
         &'a self,
         topic: &'a str,
     ) -> impl Iterator<Item = (i32, RangeInclusive<i64>, &'a Resolution)> {
-        let of_topic = self.resolved.iter().filter(move |it| it.0.topic == topic);
+        let of_topic = (self.resolved.iter())
+            .filter(move |it| it.0.topic == topic && self.is_log(topic, it.1.log.as_deref()));
         of_topic.map(|(place, it)| (place.partition, place.first..=it.last, it))
     }
 
@@ -125,11 +128,14 @@ impl OpsState {
 
     /// The letters of this dead-letter topic that need nothing more: those that were resolved, and
     /// those that a task has copied. A letter that a task passed over is not among them. An order
-    /// that cannot be read counts as not copied.
+    /// that cannot be read counts as not copied. What was said about a topic that was deleted and
+    /// re-created since does not count.
     pub fn handled(&self, topic: &str) -> Handled {
         let mut ranges = Vec::new();
         for (id, entry) in &self.tasks {
-            let of_topic = (entry.record.as_ref()).is_some_and(|record| record.topic == topic);
+            let is_of_topic =
+                |it: &TaskRecord| it.topic == topic && self.is_log(topic, it.log.as_deref());
+            let of_topic = entry.record.as_ref().is_some_and(is_of_topic);
             let Some(progress) = entry.progress.as_ref().filter(|_| of_topic) else {
                 continue;
             };
@@ -150,6 +156,29 @@ impl OpsState {
             resolved.map(|(partition, range, _)| (partition, *range.start(), *range.end())),
         );
         ranges.into_iter().collect()
+    }
+
+    /// The topics that it is about.
+    pub(crate) fn topics(&self) -> BTreeSet<&str> {
+        let of_tasks = self.tasks().map(|task| &*task.record.topic);
+        let resolved = self.resolved.keys().map(|place| &*place.topic);
+        of_tasks.chain(resolved).collect()
+    }
+
+    pub(crate) fn set_logs(&mut self, logs: BTreeMap<String, String>) {
+        self.logs = logs;
+    }
+
+    /// The id of the log that a topic has now, where a broker has named it.
+    pub(crate) fn log(&self, topic: &str) -> Option<&str> {
+        self.logs.get(topic).map(String::as_str)
+    }
+
+    /// Whether what was said about this log is about the one that is there. Only two names that
+    /// differ say that it is not.
+    pub(crate) fn is_log(&self, topic: &str, log: Option<&str>) -> bool {
+        let there = self.log(topic);
+        there.is_none() || log.is_none() || log == there
     }
 
     /// The order of a task, as far as it was stored.

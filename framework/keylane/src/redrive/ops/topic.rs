@@ -70,7 +70,7 @@ impl OpsTopic {
     pub async fn read(&self) -> Result<OpsState, RedriveTaskError> {
         let topic = self.clone();
         self.blocking(move || {
-            let opened = topic.opened(OpsEnd::Stable)?;
+            let opened = topic.opened(OpsEnd::Stable, None)?;
             Ok(opened.map_or_else(OpsState::default, |it| it.1))
         })
         .await
@@ -112,17 +112,22 @@ impl OpsTopic {
         who: &str,
         why: &str,
     ) -> Result<(), RedriveTaskError> {
+        let (this, name) = (self.clone(), topic.to_owned());
+        let log = self.blocking(move || {
+            this.create()?;
+            Ok(this
+                .log()?
+                .and_then(|log| log.log_ids(&[&name]).remove(&name)))
+        });
+        let log = log.await?;
         let record = |(partition, range): (i32, RangeInclusive<i64>)| {
-            let resolution = Resolution::new(*range.end(), who, why);
+            let resolution = Resolution::new(*range.end(), log.clone(), who, why);
             (
                 place(topic, partition, *range.start()),
                 Some(written(&resolution)),
             )
         };
-        let records = ranges.into_iter().map(record).collect();
-        let this = self.clone();
-        self.blocking(move || this.create()).await?;
-        self.write(records).await
+        self.write(ranges.into_iter().map(record).collect()).await
     }
 
     /// Takes back what was resolved of these letters. Those beside them stay resolved.
@@ -167,14 +172,19 @@ impl OpsTopic {
         created.map_err(|reason| self.unusable(reason))
     }
 
-    /// Its log, read to this end, and what it says.
+    fn log(&self) -> Result<Option<OpsLog>, RedriveTaskError> {
+        let config = self.connection.reader()?;
+        let log = OpsLog::open(&config, &self.name, self.connection.patience);
+        log.map_err(|reason| self.unusable(reason))
+    }
+
+    /// Its log, read to this end, and what it says; also which log this topic has.
     pub(in super::super) fn opened(
         &self,
         end: OpsEnd,
+        topic: Option<&str>,
     ) -> Result<Option<(OpsLog, OpsState)>, RedriveTaskError> {
-        let config = self.connection.reader()?;
-        let log = OpsLog::open(&config, &self.name, self.connection.patience);
-        let Some(mut log) = log.map_err(|reason| self.unusable(reason))? else {
+        let Some(mut log) = self.log()? else {
             return Ok(None);
         };
         let mut state = OpsState::default();
@@ -182,6 +192,10 @@ impl OpsTopic {
             state.apply(record.key(), record.value_as_read())
         })
         .map_err(|reason| self.unusable(reason))?;
+        let mut topics = state.topics();
+        topics.extend(topic);
+        let logs = log.log_ids(&topics.into_iter().collect::<Vec<_>>());
+        state.set_logs(logs);
         Ok(Some((log, state)))
     }
 

@@ -6,25 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keylane_core::Moment;
-use keylane_core::redrive::{Index, Next, Order, Run, RunSettings, Stopped};
-use tokio_util::sync::CancellationToken;
+use keylane_core::redrive::{Next, Order, Run, RunSettings, Stopped};
 
 use super::canary::CanaryWatch;
 use super::letters_in_order::LettersInOrder;
+use super::names;
 use super::report::{Ended, RedriveProgress, Refusals};
-use super::{OnProgress, names};
+use super::setup::Setup;
 use crate::dead_letter::StoredLetter;
+use crate::kafka::OpsLog;
 use crate::kafka::topics::map_partition;
-use crate::kafka::{OpsEnd, OpsLog, writable_topics};
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::transactions::{TransactionError, Transactions};
 use crate::producer::{TaskFormat, TaskSource};
-use crate::redrive::connection::Connection;
-use crate::redrive::edit::Edit;
 use crate::redrive::ops::records::{OpsKey, TaskRecord, read, written};
-use crate::redrive::ops::{
-    CancelRequest, Handled, OnRefused, OpsState, OpsTopic, TaskProgress, TaskState,
-};
+use crate::redrive::ops::{CancelRequest, OnRefused, TaskProgress, TaskState};
 use crate::redrive::{Redrive, RedriveTaskError};
 use crate::support::clock;
 
@@ -37,31 +33,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The most letters that a task passes over: its progress names them.
 const MOST_REFUSED: usize = 1_000;
 
-/// What a run is given.
-pub(super) struct Setup {
-    pub(super) ops: OpsTopic,
-    pub(super) connection: Connection,
-    pub(super) topic: String,
-    pub(super) group: String,
-    pub(super) take_over: bool,
-    pub(super) again: bool,
-    pub(super) edit: Option<Box<dyn Edit>>,
-    pub(super) stop: CancellationToken,
-    pub(super) on_progress: OnProgress,
-}
-
-/// What is run.
-pub(super) enum Start {
-    New {
-        id: String,
-        record: Box<TaskRecord>,
-        index: Index,
-    },
-    Resume {
-        id: String,
-    },
-}
-
 /// A letter whose turn is next.
 enum Item {
     Copy(OutgoingRecord),
@@ -69,182 +40,8 @@ enum Item {
     Refused(String),
 }
 
-pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskError> {
-    setup.ops.create()?;
-    // One that is refused does not fence the one that runs. A transaction that is open is not waited
-    // for: the lock ends it.
-    let (_, state) = setup.opened(OpsEnd::Stable)?;
-    setup.check(&state, &start)?;
-    let id = format!("keylane-redrive/{}/{}", setup.group, setup.topic);
-    let Connection {
-        patience, kafka, ..
-    } = &setup.connection;
-    let lock = Transactions::take(setup.connection.servers(), kafka.as_map(), &id, *patience);
-    let lock = lock.map_err(not_written)?;
-    // What an earlier holder has written is there by now, and nothing of it follows.
-    let (log, state) = setup.opened(OpsEnd::Last)?;
-    setup.check(&state, &start)?;
-    let executor = match start {
-        Start::New { id, record, index } => setup.begin(lock, log, &state, id, *record, index)?,
-        Start::Resume { id } => setup.resume(lock, log, &state, id)?,
-    };
-    executor.run()
-}
-
-impl Setup {
-    fn opened(&self, end: OpsEnd) -> Result<(OpsLog, OpsState), RedriveTaskError> {
-        let opened = self.ops.opened(end)?;
-        opened.ok_or_else(|| self.ops.unusable("it was deleted".to_owned()))
-    }
-
-    fn check(&self, state: &OpsState, start: &Start) -> Result<(), RedriveTaskError> {
-        if let Some(key) = state.newer().next() {
-            return Err(RedriveTaskError::Newer {
-                topic: self.ops.name().to_owned(),
-                key: key.to_owned(),
-            });
-        }
-        match start {
-            Start::New { id, .. } => {
-                if let Some(task) = state.running(&self.topic).filter(|_| !self.take_over) {
-                    return Err(RedriveTaskError::Unfinished {
-                        id: task.id.to_owned(),
-                        who: task.record.who.clone(),
-                    });
-                }
-                match state.task(id) {
-                    Some(_) => Err(RedriveTaskError::IdTaken { id: id.clone() }),
-                    None => Ok(()),
-                }
-            }
-            Start::Resume { id } => {
-                let task = state.task(id).filter(|it| it.record.topic == self.topic);
-                let task = task.ok_or_else(|| RedriveTaskError::NoSuchTask {
-                    id: id.clone(),
-                    topic: self.ops.name().to_owned(),
-                })?;
-                if task.record.state != TaskState::Running {
-                    return Err(RedriveTaskError::Ended {
-                        id: id.clone(),
-                        state: task.record.state,
-                    });
-                }
-                let own = self.edit.as_ref().map(|edit| edit.text());
-                if own != task.record.edit {
-                    let was = task.record.edit.as_deref();
-                    return Err(RedriveTaskError::OtherEdit {
-                        id: id.clone(),
-                        was: was.map_or("no edit".to_owned(), |it| format!("the edit `{it}`")),
-                    });
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Records a new task, before its first copy.
-    fn begin(
-        self,
-        lock: Transactions,
-        log: OpsLog,
-        state: &OpsState,
-        id: String,
-        mut record: TaskRecord,
-        mut index: Index,
-    ) -> Result<Executor, RedriveTaskError> {
-        let dropped = state.dropped();
-        if dropped.orders + dropped.tasks + dropped.resolutions > 0 {
-            tracing::warn!(
-                ?dropped,
-                "the operations topic exceeds what is read of it: letters of old redrives may be copied again"
-            );
-        }
-        let could = index.len() as u64;
-        if !self.again {
-            let handled: Handled = state.handled(&self.topic);
-            index.retain(|partition, offset| !handled.contains(partition, offset.get()));
-        }
-        let order = index.into_order();
-        record.counts.turns = order.len();
-        record.counts.handled = could - order.len();
-        let partitions = self.partitions(&record)?;
-        if record.settings.canary.is_some() {
-            record.target_ends = CanaryWatch::ends(&self.connection, &record.targets)
-                .map_err(|reason| RedriveTaskError::Transaction { reason })?;
-        }
-        let progress = TaskProgress::new(0, 0, Vec::new());
-        let mut records = Vec::new();
-        if let Some(old) = state.running(&self.topic) {
-            let mut ended = old.record.clone();
-            let reason = format!("{} began {id} instead (take_over)", record.who);
-            ended.end(TaskState::Failed, Some(reason));
-            let key = OpsKey::Task(old.id.to_owned());
-            records.push(self.ops.record(&key, Some(written(&ended))));
-        }
-        let key = OpsKey::Task(id.clone());
-        records.push(self.ops.record(&key, Some(written(&record))));
-        for (number, chunk) in (0..).zip(order.chunks()) {
-            let key = OpsKey::Order(id.clone(), number);
-            records.push(self.ops.record(&key, Some(chunk)));
-        }
-        let key = OpsKey::Progress(id.clone());
-        records.push(self.ops.record(&key, Some(written(&progress))));
-        let records: Vec<_> = records.iter().collect();
-        lock.write(&records).map_err(not_written)?;
-        tracing::info!(
-            task = id,
-            topic = self.topic,
-            letters = order.len(),
-            "a redrive begins"
-        );
-        Executor::new(self, lock, log, id, record, order, progress, partitions)
-    }
-
-    fn resume(
-        self,
-        lock: Transactions,
-        log: OpsLog,
-        state: &OpsState,
-        id: String,
-    ) -> Result<Executor, RedriveTaskError> {
-        // `check` has found it.
-        let task = state.task(&id).ok_or(RedriveTaskError::TakenOver)?;
-        let record = task.record.clone();
-        let unread = |reason: String| RedriveTaskError::Order {
-            id: id.clone(),
-            reason,
-        };
-        let order = state
-            .order(&id)
-            .map_err(|error| unread(error.to_string()))?;
-        if order.len() != record.counts.turns {
-            let (has, of) = (order.len(), record.counts.turns);
-            return Err(unread(format!("it has {has} of {of} letters")));
-        }
-        let progress = task.progress.cloned();
-        let progress = progress.ok_or_else(|| unread("its progress is missing".to_owned()))?;
-        let partitions = self.partitions(&record)?;
-        let cancel = task.cancel.cloned();
-        tracing::info!(
-            task = id,
-            topic = self.topic,
-            done = progress.done,
-            "a redrive is resumed"
-        );
-        let mut executor = Executor::new(self, lock, log, id, record, order, progress, partitions)?;
-        executor.cancel(cancel);
-        Ok(executor)
-    }
-
-    fn partitions(&self, record: &TaskRecord) -> Result<BTreeMap<String, i32>, RedriveTaskError> {
-        let config = self.connection.side_client()?;
-        let patience = self.connection.patience;
-        writable_topics(&config, &record.targets, patience)
-            .map_err(|(topic, reason)| RedriveTaskError::Target { topic, reason })
-    }
-}
-
-struct Executor {
+/// A task that runs.
+pub(super) struct Executor {
     setup: Setup,
     lock: Transactions,
     log: OpsLog,
@@ -275,7 +72,7 @@ impl Executor {
         clippy::too_many_arguments,
         reason = "the parts of a task, from two callers"
     )]
-    fn new(
+    pub(super) fn new(
         setup: Setup,
         lock: Transactions,
         log: OpsLog,
@@ -326,7 +123,7 @@ impl Executor {
         })
     }
 
-    fn run(mut self) -> Result<Ended, RedriveTaskError> {
+    pub(super) fn run(mut self) -> Result<Ended, RedriveTaskError> {
         loop {
             self.report();
             self.follow(Duration::ZERO)?;
@@ -372,7 +169,7 @@ impl Executor {
         Ok(())
     }
 
-    fn cancel(&mut self, request: Option<CancelRequest>) {
+    pub(super) fn cancel(&mut self, request: Option<CancelRequest>) {
         if request.is_some() {
             self.run.cancel();
             self.cancelled = request;
@@ -468,10 +265,11 @@ impl Executor {
 
     fn item(&mut self, number: u64) -> Result<Item, RedriveTaskError> {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
-        let Some(turn) = self.order.turns().get(at).copied() else {
+        let turns = self.order.turns().get(at..).unwrap_or_default();
+        let Some(turn) = turns.first().copied() else {
             return Ok(Item::Gone);
         };
-        let letter = self.letters.read(number, turn);
+        let letter = self.letters.read(number, turns);
         let letter = letter.map_err(|reason| unreadable(&self.setup.topic, reason))?;
         let Some(record) = letter else {
             return Ok(Item::Gone);
@@ -602,7 +400,7 @@ fn place(topic: &str, order: &Order, turn: u64) -> String {
     }
 }
 
-fn not_written(error: TransactionError) -> RedriveTaskError {
+pub(super) fn not_written(error: TransactionError) -> RedriveTaskError {
     match error {
         TransactionError::Fenced => RedriveTaskError::TakenOver,
         TransactionError::Refused { error, .. } => RedriveTaskError::Transaction {

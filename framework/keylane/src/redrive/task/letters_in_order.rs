@@ -14,6 +14,8 @@ use crate::record::Record;
 const AHEAD_BYTES: usize = 32 << 20;
 /// A letter further ahead is jumped to.
 const JUMP: i64 = 10_000;
+/// The turns that come soon.
+const SOON: usize = 1_000;
 
 /// Mostly along the log. Where turns of neighbours are swapped, it keeps what it has passed.
 pub(super) struct LettersInOrder {
@@ -57,14 +59,19 @@ impl LettersInOrder {
         })
     }
 
-    /// The letter of this turn; `None` where it is no longer in the topic.
-    pub(super) fn read(&mut self, number: u64, turn: Turn) -> Result<Option<Record>, String> {
+    /// The letter of the first of these turns, which has this number; `None` where it is no longer in
+    /// the topic.
+    pub(super) fn read(&mut self, number: u64, turns: &[Turn]) -> Result<Option<Record>, String> {
+        let Some(turn) = turns.first().copied() else {
+            return Ok(None);
+        };
+        let from = || first_needed(turn, turns);
         if let Some(letter) = self.ahead.take(number) {
             return Ok(Some(letter));
         }
         let Self {
             reader,
-            turns,
+            turns: places,
             ahead,
             gaps,
             patience,
@@ -80,7 +87,7 @@ impl LettersInOrder {
             at == partition && next <= offset && offset.saturating_sub(next) <= JUMP
         };
         if !reader.place().is_some_and(is_ahead) {
-            reader.seek(partition, offset)?;
+            reader.seek(partition, from())?;
         }
         let (mut found, mut next) = (None, None);
         reader.read_until(offset.saturating_add(1), *patience, |letter| {
@@ -93,10 +100,10 @@ impl LettersInOrder {
             }
             if place == turn {
                 found = Some(letter);
-            } else if let Ok(at) = turns.binary_search_by_key(&place, |(place, _)| *place)
-                && turns[at].1 > number
+            } else if let Ok(at) = places.binary_search_by_key(&place, |(place, _)| *place)
+                && places[at].1 > number
             {
-                ahead.keep(turns[at].1, letter, AHEAD_BYTES);
+                ahead.keep(places[at].1, letter, AHEAD_BYTES);
             }
         })?;
         if found.is_none() {
@@ -108,6 +115,18 @@ impl LettersInOrder {
         }
         Ok(found)
     }
+}
+
+/// Where to read from for this turn, so that those which come soon and lie a little before it are
+/// passed on the way.
+fn first_needed(turn: Turn, turns: &[Turn]) -> i64 {
+    let offset = turn.offset.get();
+    let near = offset.saturating_sub(JUMP)..offset;
+    let soon = turns.iter().take(SOON);
+    let before = soon
+        .filter(|it| it.partition == turn.partition && near.contains(&it.offset.get()))
+        .map(|it| it.offset.get());
+    before.min().unwrap_or(offset)
 }
 
 impl Ahead {
@@ -143,6 +162,29 @@ fn bytes(letter: &Record) -> usize {
 mod tests {
     use super::*;
     use crate::record::Arena;
+
+    #[test]
+    fn a_jump_goes_to_the_first_letter_that_is_needed_soon_and_lies_near() {
+        let turn = |partition, offset| Turn {
+            partition,
+            offset: keylane_core::Offset::new(offset),
+        };
+        let mut turns = vec![
+            turn(0, 50_000),
+            turn(0, 49_000),
+            turn(1, 48_000),
+            turn(0, 1),
+        ];
+        assert_eq!(first_needed(turns[0], &turns), 49_000);
+        turns.extend((0..SOON as i64).map(|it| turn(0, 60_000 + it)));
+        turns.push(turn(0, 45_000));
+        assert_eq!(
+            first_needed(turns[0], &turns),
+            49_000,
+            "not for one that comes late"
+        );
+        assert_eq!(first_needed(turns[1], &turns[1..]), 49_000);
+    }
 
     #[test]
     fn what_is_kept_is_bounded_and_the_last_turns_are_given_up() {

@@ -5,6 +5,7 @@ mod executor;
 mod letters_in_order;
 mod report;
 mod scan;
+mod setup;
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,8 +26,8 @@ use super::{Letters, Redrive};
 use crate::dead_letter::Filter;
 use crate::kafka::{LetterRange, writable_topics};
 use crate::support::{clock, panics};
-use executor::{Setup, Start};
 use scan::Scan;
+use setup::{Setup, Start, execute};
 
 pub use report::{Ended, Planned, RedriveProgress, Refusals};
 
@@ -370,7 +371,7 @@ impl RedriveTask {
         std::thread::Builder::new()
             .name("keylane-redrive".into())
             .spawn(move || {
-                let executed = panics::caught(|| executor::execute(setup, start));
+                let executed = panics::caught(|| execute(setup, start));
                 // Nobody waits for it where the run was dropped.
                 let _ = answer.send(executed.unwrap_or_else(|text| Err(failed(text))));
             })

@@ -1,6 +1,7 @@
 //! The first pass: which letters match, and what becomes of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 
 use keylane_core::Offset;
 use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, TooMany};
@@ -8,7 +9,6 @@ use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, TooMany};
 use super::super::{Redrive, RedriveTaskError};
 use super::report::Refusals;
 use crate::dead_letter::{Filter, Fingerprint, StoredLetter};
-use crate::record::KeyHash;
 
 /// More are not told apart.
 const MOST_FINGERPRINTS: usize = 10_000;
@@ -27,6 +27,7 @@ pub(super) struct Scan {
     pub(super) targets: BTreeMap<String, u64>,
     groups: BTreeSet<String>,
     fingerprints: Option<Histogram>,
+    keys: RandomState,
 }
 
 /// How many letters fail alike.
@@ -46,6 +47,7 @@ impl Scan {
             targets: BTreeMap::new(),
             groups: BTreeSet::new(),
             fingerprints: with_fingerprints.then(Histogram::default),
+            keys: RandomState::new(),
         }
     }
 
@@ -97,7 +99,7 @@ impl Scan {
                 ),
             });
         }
-        let key = stored.key().map(|key| KeyHash::of(key).get());
+        let key = stored.key().map(|key| self.keys.hash_one(key));
         let origin = letter.origin.as_ref().map(|origin| LetterOrigin {
             topic: &origin.topic,
             partition: origin.partition,

@@ -49,7 +49,7 @@ fn handled_is_what_tasks_have_copied_and_what_was_resolved_until_it_is_taken_bac
         partition: 1,
         first: 10,
     };
-    let resolution = Resolution::new(12, "ada", "refunded");
+    let resolution = Resolution::new(12, Some("one".to_owned()), "ada", "refunded");
     put(
         &mut state,
         BOUNDS,
@@ -67,6 +67,14 @@ fn handled_is_what_tasks_have_copied_and_what_was_resolved_until_it_is_taken_bac
         .map(|it| (it.0, it.1, &*it.2.why))
         .collect();
     assert_eq!(resolved, [(1, 10..=12, "refunded")]);
+
+    // Of another log the resolved letters are others; the task does not say of which it was.
+    let log = |id: &str| BTreeMap::from([("dead".to_owned(), id.to_owned())]);
+    state.set_logs(log("one"));
+    assert_eq!(state.handled("dead").ranges().count(), 3);
+    state.set_logs(log("two"));
+    assert_eq!(state.handled("dead").ranges().count(), 2);
+    state.set_logs(log("one"));
 
     state.apply(Some(OpsKey::Resolved(place).text().as_bytes()), None);
     assert_eq!(state.handled("dead").ranges().count(), 2);
@@ -123,7 +131,7 @@ fn beyond_the_bounds_the_oldest_that_has_ended_is_dropped_and_counted() {
             partition: 0,
             first: first * 10,
         };
-        let resolution = Resolution::new(first * 10, "ada", "");
+        let resolution = Resolution::new(first * 10, None, "ada", "");
         put(
             &mut state,
             bounds,
