@@ -137,7 +137,7 @@ async fn with_whole_body(request: Request) -> Result<Request, Problem> {
                 .source()
                 .is_some_and(|source| source.is::<LengthLimitError>()) =>
         {
-            let text = format!("the body is larger than {BODY_BYTES} bytes; none is needed");
+            let text = format!("the body is larger than {BODY_BYTES} bytes");
             Err(Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",

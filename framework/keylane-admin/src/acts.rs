@@ -233,7 +233,7 @@ async fn act_on(shared: &Shared, name: &str, act: Act, note: OperatorNote) -> An
 
 fn order<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body)
-        .map_err(|error| bad_body(format!("the body is no order in JSON: {error}")))
+        .map_err(|error| bad_body(format!("the body is not an order in JSON: {error}")))
 }
 
 fn note(by: String, why: String) -> Result<OperatorNote, Problem> {
@@ -307,7 +307,10 @@ fn described(result: ActResult) -> (&'static str, String) {
                 format!("{retried} waited and no longer do; {running} run, {pending} are pending");
             return (word, text);
         }
-        ActResult::At(ActTime::Now) => ("now", "it waited; this is done"),
+        ActResult::At(ActTime::Now) => (
+            "now",
+            "it waited; it is settled, or its dead letter is written next",
+        ),
         ActResult::At(ActTime::AtItsTurn) => (
             "at_its_turn",
             "it waits behind others of its key; this is done at its turn",

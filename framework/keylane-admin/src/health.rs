@@ -78,6 +78,7 @@ pub(crate) enum Code {
     OwnerBlocked,
     RecordsParked,
     IsolatedAfterCrash,
+    KeysPaused,
 }
 
 /// One subscription as it was seen.
@@ -262,6 +263,13 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
             };
             add(Code::RecordsParked, text);
         }
+        if snapshot.paused_keys > 0 {
+            let text = match snapshot.paused_keys {
+                1 => "records of 1 key wait: an operator paused it".to_owned(),
+                keys => format!("records of {keys} keys wait: an operator paused them"),
+            };
+            add(Code::KeysPaused, text);
+        }
         if snapshot.isolated {
             let text =
                 "after crashes its records run one at a time, until the one that kills is found";
@@ -346,7 +354,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// All codes, in the order of `openapi.json`.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -375,5 +383,6 @@ impl Code {
         Self::OwnerBlocked,
         Self::RecordsParked,
         Self::IsolatedAfterCrash,
+        Self::KeysPaused,
     ];
 }

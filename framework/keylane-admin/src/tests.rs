@@ -145,7 +145,8 @@ impl Served for Scripted {
         self.has(topic, partition)
     }
 
-    /// The key `slow` and the offset 503 have no answer, and the offset 409 no dead-letter topic.
+    /// The key `slow` and the offset 503 have no answer, too many acts wait for the key `full`, and the
+    /// offset 409 has no dead-letter topic.
     fn act(&self, act: Act, note: OperatorNote) -> Acting<'_> {
         self.ask(|asked| asked.acts.push((act.clone(), note)));
         Box::pin(async move {
@@ -154,6 +155,14 @@ impl Served for Scripted {
                     if key.hash == KeyHash::of(b"slow") =>
                 {
                     std::future::pending().await
+                }
+                Act::PauseKey(key) | Act::ResumeKey(key) | Act::RetryNow(key)
+                    if key.hash == KeyHash::of(b"full") =>
+                {
+                    Err(ActError::TooMany {
+                        done: 7,
+                        refused: 1,
+                    })
                 }
                 Act::PauseKey(_) => Ok(ActResult::Paused),
                 Act::ResumeKey(_) => Ok(ActResult::Resumed(KeyResumed::Resumed)),

@@ -373,7 +373,9 @@ impl<R> Partition<R> {
             Joined::Head => self.make_head(slot),
             Joined::Behind(ahead) => {
                 self.pending.set_state(slot, State::Queued);
-                if self.pending.get(ahead).stuck {
+                // A pause acquits no suspect, which runs when it ends.
+                let is_kept = self.is_suspect(slot) && self.is_key_paused(slot);
+                if self.pending.get(ahead).stuck && !is_kept {
                     self.pending.get_mut(slot).stuck = true;
                     self.unwatch(slot);
                 }

@@ -14,7 +14,7 @@ use common::{PATIENCE, eventually};
 use keylane::config::{Backoff, Limits, Watchdog};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
 use keylane::status::{PausedBy, Position};
-use keylane::subscription::SubscriptionBuilder;
+use keylane::subscription::{ActTime, OperatorNote, SubscriptionBuilder};
 use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -207,6 +207,59 @@ async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
         ),
         None
     );
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// Also where more are skipped than may be pending: each gives back what it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_operator_skips_is_counted_and_takes_no_room() {
+    let broker = broker(&["skips"]);
+    let producer = common::producer(broker.bootstrap_servers(), "skips").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let limits = Limits::default().pause_at_records(5).resume_at_records(2);
+    let last = done.clone();
+    let subscription = subscribe(&broker, "skips", "skips")
+        .limits(limits)
+        .concurrency(2)
+        .start(Json, move |task: Task<u32>| {
+            last.fetch_or(*task.payload() == 30, Ordering::Relaxed);
+            let fails = *task.payload() == 0;
+            async move {
+                match fails {
+                    true => Err(TaskError::retry_after(
+                        "not yet",
+                        Duration::from_secs(3_600),
+                    )),
+                    false => Ok(()),
+                }
+            }
+        })
+        .await
+        .unwrap();
+    eventually("it has its partition", || {
+        subscription.status().partitions.len() == 1
+    })
+    .await;
+    let note = || OperatorNote::new("ann", "INC-7");
+    let handle = subscription.handle();
+    for offset in 1..30 {
+        let skipped = handle.skip("skips", 0, offset, note()).await;
+        assert_eq!(skipped, Ok(ActTime::AtItsDelivery));
+    }
+    for number in 0..=30 {
+        producer.enqueue(task(number)).await.unwrap();
+    }
+    eventually("the one behind them is done", || {
+        done.load(Ordering::Relaxed)
+    })
+    .await;
+    assert_eq!(handle.skip("skips", 0, 0, note()).await, Ok(ActTime::Now));
+    let labels = [("topic", "skips"), ("outcome", "skipped_by_operator")];
+    eventually("each is counted", || {
+        is("keylane_settled_total", &labels, 30.0)
+    })
+    .await;
+    subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
 

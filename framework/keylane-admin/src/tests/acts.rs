@@ -50,7 +50,7 @@ async fn an_act_is_passed_on_with_who_and_why_and_its_answer_says_what_happens()
 }
 
 #[tokio::test]
-async fn an_order_that_is_none_or_says_not_who_and_why_is_refused() {
+async fn a_body_without_a_key_or_without_who_and_why_is_refused() {
     let subscription = troubled("a");
     let shared = shared([&subscription], Some(TOKEN));
     let keys = "/v1/subscriptions/a/keys/pause";
@@ -80,7 +80,24 @@ async fn an_order_that_is_none_or_says_not_who_and_why_is_refused() {
 }
 
 #[tokio::test]
-async fn an_act_without_an_answer_is_not_told_as_done() {
+async fn an_act_that_is_done_in_part_says_in_how_many_partitions() {
+    let shared = shared([&troubled("a")], Some(TOKEN));
+    let body = r#"{"key": "full", "by": "ann", "why": "INC-7"}"#;
+    let answer = order(&shared, "/v1/subscriptions/a/keys/pause", body).await;
+    let problem = answer.json();
+    assert_eq!(
+        (answer.status, &problem["code"]),
+        (StatusCode::CONFLICT, &"too_many".into())
+    );
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("in 1 partitions") && detail.contains("done in 7 others"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn an_act_without_an_answer_is_not_reported_as_done() {
     let shared = shared([&troubled("a")], Some(TOKEN));
     let path = "/v1/subscriptions/a/partitions/tasks/0/records/503/skip";
     let answer = order(&shared, path, r#"{"by": "ann", "why": "INC-7"}"#).await;

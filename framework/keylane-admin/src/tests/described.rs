@@ -342,6 +342,10 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
         );
         answers.push(ask_for(&with_token, &slow.0, "localhost", Some(TOKEN), &slow.1).await);
     }
+    if path.contains("/keys/") {
+        let full = meant.replace("vehicle-4711", "full");
+        answers.push(ask_for(&with_token, &here, "localhost", Some(TOKEN), &full).await);
+    }
     if path.contains("/records/") {
         let refused = here.replace("/41/", "/409/");
         answers.push(ask_for(&with_token, &refused, "localhost", Some(TOKEN), meant).await);

@@ -213,6 +213,17 @@ async fn brokers_away_pauses_and_an_outage_are_degraded() {
     assert_eq!(probe([&a]).await, (200, 200, 200, expected));
 }
 
+/// It is no stall, so nothing else would remind of it.
+#[tokio::test]
+async fn a_key_that_an_operator_has_paused_is_degraded() {
+    let a = running("a");
+    a.set_partition(partition(0, |status| status.snapshot.paused_keys = 2));
+    assert_eq!(
+        probe([&a]).await,
+        (200, 200, 200, vec!["keys_paused".to_owned()])
+    );
+}
+
 #[tokio::test]
 async fn a_partition_without_a_position_is_degraded() {
     let a = running("a");

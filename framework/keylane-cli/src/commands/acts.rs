@@ -146,6 +146,8 @@ impl Order<'_> {
         let agent = agent(&self.members.admin, patience)?;
         let (mut table, mut done) = (Table::new(COLUMNS), 0);
         let (mut refused, mut missing) = (Vec::new(), Vec::new());
+        // Refusals of members that may have records of the key.
+        let mut left_undone = Vec::new();
         for endpoint in &self.members.admin {
             let endpoint = endpoint.trim_end_matches('/');
             let shown = without_user(endpoint);
@@ -161,7 +163,13 @@ impl Order<'_> {
                 match self.send(&agent, endpoint, &name) {
                     Err(reason) => missing.push(said(&reason)),
                     Ok(answer) if answer.code == "no_answer" => missing.push(said(&answer.detail)),
-                    Ok(answer) if !answer.code.is_empty() => refused.push(said(&answer.detail)),
+                    Ok(answer) if !answer.code.is_empty() => {
+                        let has_none = answer.code == "partition_not_assigned";
+                        match self.is_of_one_member || has_none {
+                            true => refused.push(said(&answer.detail)),
+                            false => left_undone.push(said(&answer.detail)),
+                        }
+                    }
                     Ok(answer) => {
                         done += 1;
                         table.push(vec![
@@ -176,8 +184,10 @@ impl Order<'_> {
             }
         }
         if done == 0 && missing.is_empty() {
+            refused.append(&mut left_undone);
             return Err(Failure::Refused(refused.join("\n")));
         }
+        missing.append(&mut left_undone);
         // The record was at one of the others.
         if self.is_of_one_member && done > 0 {
             missing.clear();

@@ -94,6 +94,16 @@ async fn a_stuck_record_is_given_up_and_a_key_paused_by_the_members_admin_endpoi
     let path = wrong.path().to_str().unwrap();
     let refused = tokio::task::block_in_place(|| scene.keylane(&[&flags[..], &[path]].concat()));
     assert_eq!(refused.code, 1, "{refused:?}");
+
+    // A member that refuses has not done it: the answer is in part.
+    let other = AdminServer::builder().token("another").start().unwrap();
+    other.add(handle.clone()).unwrap();
+    let address = format!("http://{}", other.local_addr());
+    let in_part = act(&[&["pause-key", GROUP, "--admin", &address][..], &key, &why].concat());
+    assert_eq!(in_part.code, 3, "{in_part:?}");
+    assert!(in_part.output.contains("pause_key"), "{in_part:?}");
+    other.shutdown().await;
+    let address = format!("http://{}", admin.local_addr());
     let without = scene.keylane(&["release", GROUP, "--admin", &address]);
     assert_eq!(without.code, 2, "{without:?}");
     assert!(

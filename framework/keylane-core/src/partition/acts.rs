@@ -3,6 +3,8 @@
 //! No act ends an attempt or a write. What runs or is being written comes to its end first, and an
 //! attempt that succeeds, or a write that is acknowledged, settles its record as ever.
 
+use std::time::Duration;
+
 use super::directives::MOST_OWN_ORDERS;
 use super::pending::State;
 use super::{OperatorNote, Partition, PartitionDirectives, Publish, Settlement, Verdict};
@@ -25,7 +27,8 @@ pub enum ActTime {
     AtItsTurn,
     /// At the end of the attempt that runs, unless that succeeds.
     AfterItsAttempt,
-    /// When the write that is being made has failed. One that is acknowledged settles the record.
+    /// When the write that is being made has failed. One that is acknowledged settles the record. One
+    /// that is reported as failed may have arrived all the same.
     AfterItsWrite,
     /// When the record is delivered.
     AtItsDelivery,
@@ -63,8 +66,8 @@ pub struct RetriedNow {
 
 impl<R> Partition<R> {
     /// Sets the name of a record's key in [`PartitionDirectives`] and operators' acts. Without it
-    /// the name is [`Delivery::lane`](crate::Delivery). It is called while keys are paused, once
-    /// whenever a record becomes ready.
+    /// the name is [`Delivery::lane`](crate::Delivery). While keys are paused it is called once
+    /// whenever a record becomes ready; a pause calls it for all that are ready.
     pub fn name_keys(&mut self, name: fn(&R) -> Option<u64>) {
         self.key_name = Some(name);
     }
@@ -75,6 +78,7 @@ impl<R> Partition<R> {
     /// Of a paused key nothing starts, and what runs goes on; its records stay in their lane and
     /// count as pending. A record that is to be skipped is settled as soon as it neither runs nor is
     /// being written, unless it is settled by that.
+    #[must_use = "a record that is settled gives back what it took"]
     pub fn direct(&mut self, directives: PartitionDirectives, now: Moment) -> Vec<Verdict<R>> {
         self.set_now(now);
         if !self.directed.give(directives) {
@@ -93,9 +97,12 @@ impl<R> Partition<R> {
     /// Pauses a key until [`resume_key`](Self::resume_key), or the end of the epoch.
     ///
     /// # Errors
-    /// Too many are paused.
+    /// Too many are paused, or the partition is being given up.
     pub fn pause_key(&mut self, key: u64, now: Moment) -> Result<(), ActRefused> {
         self.set_now(now);
+        if self.draining {
+            return Err(ActRefused::Draining);
+        }
         let own = &mut self.directed.own().paused_keys;
         if own.len() >= MOST_OWN_ORDERS && !own.contains(&key) {
             return Err(ActRefused::TooMany);
@@ -152,7 +159,8 @@ impl<R> Partition<R> {
     }
 
     /// Writes a record to the dead-letter topic, with the reason `operator`. It is settled by the
-    /// acknowledgement, as any dead letter; the next of its lane starts after that.
+    /// acknowledgement, as any dead letter; the next of its lane starts after that. It takes back a
+    /// [`skip`](Self::skip), but not a [directed](Self::direct) one, which comes first.
     ///
     /// # Errors
     /// There is no such topic, or no such record, or it is being written already, or the partition is
@@ -182,8 +190,7 @@ impl<R> Partition<R> {
             State::PublishQueued | State::PublishWaiting if is_dead_letter => {
                 Err(ActRefused::BeingWritten)
             }
-            // A blocker is one by its own reason.
-            State::Running if is_dead_letter => Ok(ActTime::AfterItsAttempt),
+            // Also of a blocker: the order has who and why.
             State::Running => {
                 self.pending.get_mut(slot).set_publish(DEAD_LETTER);
                 Ok(ActTime::AfterItsAttempt)
@@ -211,33 +218,49 @@ impl<R> Partition<R> {
     }
 
     /// Ends the waiting of a key's records for a back-off or their due time. It gives each of them
-    /// one attempt, which counts as ever; also one that the outage guard holds. A write that waits is
-    /// tried now. Where the key is paused, its records wait for that.
-    pub fn retry_now(&mut self, key: u64, now: Moment) -> RetriedNow {
+    /// one attempt, which counts as any other; also one that the outage guard holds. The time that was
+    /// not waited counts neither as retry time nor as patience. A write that waits is tried now.
+    /// Where the key is paused, its records wait for that.
+    ///
+    /// A walk over all pending records, which names the key of each that is not behind another one.
+    ///
+    /// # Errors
+    /// The partition is being given up.
+    pub fn retry_now(&mut self, key: u64, now: Moment) -> Result<RetriedNow, ActRefused> {
         self.set_now(now);
+        let now = self.now;
         let mut found = RetriedNow::default();
         if self.draining {
-            return found;
+            return Err(ActRefused::Draining);
         }
-        let mut waiting = Vec::new();
+        let (mut waiting, mut lane) = (Vec::new(), None);
         for (slot, record) in self.pending.iter() {
-            if self.name_of(slot) != Some(key) {
+            let is_early = record.due().is_some_and(|due| due > now);
+            // What is behind others has the key of the head of its lane.
+            let is_behind = record.state == State::Queued && !is_early;
+            if is_behind || self.name_of(slot) != Some(key) {
                 continue;
             }
+            lane = lane.or(record.lane());
             found.pending += 1;
             found.running += usize::from(record.state == State::Running);
-            if record.state.is_waiting() || record.due().is_some() {
+            if record.state.is_waiting() || is_early {
                 waiting.push((record.offset, slot));
             }
         }
+        found.pending += lane.map_or(0, |lane| self.count_behind(lane));
         let mut slots: Vec<u32> = waiting.iter().map(|&(_, slot)| slot).collect();
         slots.sort_unstable();
-        self.timers.cancel_all(&slots);
+        let timers = self.timers.take_all(&slots);
         waiting.sort_unstable();
         for (_, slot) in waiting {
             let record = self.pending.get_mut(slot);
-            record.is_due_now();
             let state = record.state;
+            // A write's wait is none of the record's.
+            if state != State::PublishWaiting {
+                let until = timers.get(&slot).copied().or(record.due());
+                record.cut_short(now, until.map_or(Duration::ZERO, |it| it.since(now)));
+            }
             found.retried += usize::from(state.is_waiting());
             match state {
                 State::NotDue => self.join_lane(slot),
@@ -246,15 +269,22 @@ impl<R> Partition<R> {
                 _ => {}
             }
         }
-        found
+        Ok(found)
     }
 
-    /// The record of an offset, while it is pending.
-    pub fn pending_at_mut(&mut self, offset: Offset) -> Option<&mut R> {
-        match self.ledger.standing(offset) {
-            Standing::Pending(slot) => Some(&mut self.pending.get_mut(slot).record),
-            _ => None,
-        }
+    /// How many of this lane are behind others, and need wait for no moment then.
+    fn count_behind(&self, lane: u64) -> usize {
+        let is_early = |due: Moment| due > self.now;
+        let behind = self.pending.iter().filter(|(_, record)| {
+            let is_behind = record.state == State::Queued && !record.due().is_some_and(is_early);
+            is_behind && record.lane() == Some(lane)
+        });
+        behind.count()
+    }
+
+    /// Whether an operator has ordered its dead letter.
+    pub(super) fn is_ordered(&self, slot: u32) -> bool {
+        self.pending.get(slot).publish() == Some(DEAD_LETTER)
     }
 
     /// How many keys have records that would be ready, and are paused.
@@ -274,8 +304,12 @@ impl<R> Partition<R> {
     pub(super) fn waits_for_operator(&self) -> bool {
         self.directed.pauses_keys()
             && self.ledger.oldest().is_some_and(|slot| {
-                let state = self.pending.get(slot).state;
-                matches!(state, State::KeyPaused | State::Queued) && self.is_key_paused(slot)
+                // At the end of its back-off the head of a paused key starts nothing.
+                let waits = |head| {
+                    let state = self.pending.get(head).state;
+                    matches!(state, State::KeyPaused | State::Waiting)
+                };
+                self.is_key_paused(slot) && self.head_of_lane_of(slot).is_some_and(waits)
             })
     }
 
@@ -302,15 +336,19 @@ impl<R> Partition<R> {
             .map(|(slot, record)| (record.offset, slot))
             .collect();
         resumed.sort_unstable();
-        resumed
-            .into_iter()
-            .for_each(|(_, slot)| self.make_ready(slot));
+        for (_, slot) in resumed {
+            self.watch_lane(slot);
+            self.make_ready(slot);
+        }
     }
 
     /// The key of a head that would be ready is paused.
     pub(super) fn pause_head(&mut self, slot: u32) {
         self.pending.set_state(slot, State::KeyPaused);
-        self.unwatch_lane(slot);
+        // A suspect will run after the resume, and is not to be acquitted by the pause.
+        if !self.has_suspect_in_lane(slot) {
+            self.unwatch_lane(slot);
+        }
     }
 
     fn skip_slot(&mut self, slot: u32) -> (ActTime, Option<Verdict<R>>) {

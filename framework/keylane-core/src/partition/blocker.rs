@@ -117,7 +117,12 @@ impl<R> Partition<R> {
         let mut running = None;
         match self.pending.get(slot).state {
             State::Running => {
-                self.pending.get_mut(slot).set_publish(DEAD_LETTER);
+                let record = self.pending.get_mut(slot);
+                // An operator may have ordered its dead letter already.
+                if record.publish().is_none() {
+                    record.set_publish(DEAD_LETTER);
+                }
+                record.end_attempt();
                 running = Some(Ticket {
                     slot,
                     serial: self.pending.get(slot).serial(),
@@ -145,7 +150,7 @@ impl<R> Partition<R> {
     /// Whether an attempt runs that was taken for holding up the partition.
     pub fn is_blocker(&self, ticket: Ticket) -> bool {
         let is_running = self.is_current(ticket, State::Running);
-        is_running && self.pending.get(ticket.slot).publish() == Some(DEAD_LETTER)
+        is_running && self.pending.get(ticket.slot).is_being_ended()
     }
 
     fn window_is_nearly_full(&self, policy: &BlockerPolicy) -> bool {
@@ -176,7 +181,7 @@ impl<R> Partition<R> {
         let record = self.pending.get(slot);
         let may_be_taken = match record.state {
             // Unless it was taken already.
-            State::Running => record.publish().is_none(),
+            State::Running => !record.is_being_ended(),
             // Before its first attempt it waits for its due time.
             State::Waiting => record.attempts_here > 0,
             // What the broker refused once, it would refuse again.
@@ -197,7 +202,7 @@ impl<R> Partition<R> {
     }
 
     /// In a retry topic the oldest record may be behind a younger one that was due earlier.
-    fn head_of_lane_of(&self, slot: u32) -> Option<u32> {
+    pub(super) fn head_of_lane_of(&self, slot: u32) -> Option<u32> {
         let record = self.pending.get(slot);
         if record.state != State::Queued {
             return Some(slot);

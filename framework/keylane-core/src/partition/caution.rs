@@ -328,6 +328,18 @@ impl<R> Partition<R> {
         }
     }
 
+    /// What joins this lane may be watched again.
+    pub(super) fn watch_lane(&mut self, head: u32) {
+        if !self.cautious.watch.is_on() {
+            return;
+        }
+        let mut next = Some(head);
+        while let Some(slot) = next {
+            self.pending.get_mut(slot).stuck = false;
+            next = self.lanes.behind(slot);
+        }
+    }
+
     /// One record less that could be what killed.
     pub(super) fn unwatch(&mut self, slot: u32) {
         let pending = self.pending.get_mut(slot);

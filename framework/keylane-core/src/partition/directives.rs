@@ -54,8 +54,10 @@ impl From<OperatorNote> for SkipOrder {
 
 /// Everything that is directed for one partition of one log.
 ///
-/// The caller bounds it. It is about a log, not about a name: for a topic that was re-created, or a
-/// log that was cut below a skip, it is up to the caller to leave that out.
+/// The caller bounds it. It is about a log, not about a name: for a topic that was re-created it is
+/// up to the caller to leave out what was about the former one. Where the partition sees that
+/// the log was cut below a skip, the skip is void until it was left out once, or another order for
+/// that offset took its place. So a caller may learn of the cut later.
 ///
 /// # Examples
 /// ```
@@ -81,11 +83,21 @@ pub(super) struct Directed {
     own: PartitionDirectives,
     /// From which offset on records have which leader epoch.
     epochs: VecDeque<(Offset, LeaderEpoch)>,
+    /// Skips that were given for records of a log that was cut. They are void for as long as the same
+    /// orders go on being given: their source may learn of the cut later, or not at all.
+    void: BTreeMap<Offset, SkipOrder>,
 }
 
 impl Directed {
     /// Replaces what is directed; `true` where that changes anything.
-    pub(super) fn give(&mut self, directives: PartitionDirectives) -> bool {
+    pub(super) fn give(&mut self, mut directives: PartitionDirectives) -> bool {
+        self.void.retain(|offset, order| {
+            let is_same = directives.skips.get(offset) == Some(order);
+            if is_same {
+                directives.skips.remove(offset);
+            }
+            is_same
+        });
         let changes = self.given != directives;
         self.given = directives;
         changes
@@ -136,7 +148,8 @@ impl Directed {
 
     /// The offsets from here on stand for other records now.
     pub(super) fn log_was_cut(&mut self, from: Offset) {
-        self.given.skips.split_off(&from);
+        let cut = self.given.skips.split_off(&from);
+        self.void.extend(cut);
         self.own.skips.split_off(&from);
     }
 }

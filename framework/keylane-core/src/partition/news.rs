@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
-use super::pending::PendingRecord;
+use super::pending::{PendingRecord, State};
 use super::{LaneOrder, Partition};
 use crate::failed_attempt::FailedAttempt;
 use crate::failure::Failure;
@@ -34,6 +34,8 @@ pub(super) struct News {
     /// Lanes that have succeeded: former failing ones, and those that may fail in the origin's
     /// partition.
     cleared: Vec<u64>,
+    /// Lanes whose failing record an operator has settled: no success of theirs is to come.
+    given_up: Vec<u64>,
     /// How many held records are reported to the guard.
     held: usize,
     /// When to report the lanes that wait.
@@ -55,6 +57,7 @@ impl<R> Partition<R> {
         let news = &self.news;
         let is_news = news.succeeded_at.is_some()
             || !news.cleared.is_empty()
+            || !news.given_up.is_empty()
             || news.held != self.pending.held();
         is_news || self.reports_waiting()
     }
@@ -93,6 +96,9 @@ impl<R> Partition<R> {
         for lane in self.news.cleared.drain(..) {
             guard.cleared(lane, succeeded_at);
         }
+        for lane in self.news.given_up.drain(..) {
+            guard.cleared(lane, None);
+        }
         if self.reports_waiting() {
             self.report_waiting(guard, source);
         }
@@ -121,17 +127,30 @@ impl<R> Partition<R> {
     /// The record is done or skipped.
     pub(super) fn note_success(&mut self, slot: u32) {
         self.news.succeeded_at = Some(self.now);
+        let lane = self.no_longer_failing(slot);
+        self.news.cleared.extend(lane);
+    }
+
+    /// An operator has settled the record.
+    pub(super) fn note_given_up(&mut self, slot: u32) {
+        let record = self.pending.get(slot);
+        // Else it is the head of its lane that fails.
+        if record.state != State::Queued && record.attempts() > 0 {
+            let lane = self.no_longer_failing(slot);
+            self.news.given_up.extend(lane);
+        }
+    }
+
+    /// Its lane, where it may count as failing in the guard.
+    fn no_longer_failing(&mut self, slot: u32) -> Option<u64> {
         // The partition that wrote it to the retry topic has reported the failing lane to the
         // guard.
         let by_topic = self.pending.get(slot).rounds() > 0;
         if self.news.failing.is_empty() && !by_topic {
-            return;
+            return None;
         }
-        if let Some(lane) = self.guards_lane(slot)
-            && (self.news.failing.remove(&lane) || by_topic)
-        {
-            self.news.cleared.push(lane);
-        }
+        let lane = self.guards_lane(slot)?;
+        (self.news.failing.remove(&lane) || by_topic).then_some(lane)
     }
 
     /// Reports a failed attempt to the guard, and all that was before it. Returns its lane.

@@ -265,6 +265,11 @@ impl<R> Partition<R> {
 
     pub(super) fn settle(&mut self, slot: u32, outcome: Settlement) -> Verdict<R> {
         self.unwatch(slot);
+        let is_by_operator = outcome == Settlement::SkippedByOperator
+            || (outcome == Settlement::DeadLettered && self.is_ordered(slot));
+        if is_by_operator {
+            self.note_given_up(slot);
+        }
         self.news.settled(self.pending.get(slot));
         let pending = self.pending.remove(slot);
         self.cautious.settled(pending.offset);

@@ -62,8 +62,8 @@ pub enum Wait {
     Write,
 }
 
-/// The records that wait for a moment, are held for good or of a paused key, and all that are behind them in their
-/// lanes.
+/// The records that wait for a moment, are held for good or of a paused key, and all that are behind
+/// them in their lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeldUp {
     pub(super) records: usize,

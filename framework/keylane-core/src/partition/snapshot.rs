@@ -54,8 +54,8 @@ pub struct Snapshot {
     /// Whether records that may have killed the process are tried one by one, after crashes without
     /// progress between.
     pub isolated: bool,
-    /// Records that wait, are parked or of a paused key, and those behind them in their lanes. Of the last
-    /// [survey](Partition::survey), as is all that follows.
+    /// Records that wait, are parked or of a paused key, and those behind them in their lanes. Of the
+    /// last [survey](Partition::survey), as is all that follows.
     pub held_up: u64,
     /// Records that are not due yet, and those behind them in their lanes.
     pub not_due: u64,

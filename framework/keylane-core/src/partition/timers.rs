@@ -1,7 +1,7 @@
 //! Records that wait for a moment.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
 use crate::time::Moment;
 
@@ -22,6 +22,19 @@ impl Timers {
     pub(super) fn cancel_all(&mut self, slots: &[u32]) {
         self.heap
             .retain(|Reverse((.., slot))| slots.binary_search(slot).is_err());
+    }
+
+    /// The same, with the moments of those that were set, by slot.
+    pub(super) fn take_all(&mut self, slots: &[u32]) -> HashMap<u32, Moment> {
+        let mut taken = HashMap::with_capacity(slots.len());
+        self.heap.retain(|&Reverse((moment, _, slot))| {
+            let stays = slots.binary_search(&slot).is_err();
+            if !stays {
+                taken.insert(slot, moment);
+            }
+            stays
+        });
+        taken
     }
 
     pub(super) fn next(&self) -> Option<Moment> {

@@ -128,7 +128,8 @@ impl<R> Partition<R> {
     }
 
     /// For how long the watermark has not moved, where that is stalled. What is held up by order is
-    /// not: a record that is not due yet, a paused key, a partition that is paused or being given up.
+    /// not: a record that is not due yet, or whose key is paused and does not run, a partition that is
+    /// paused or being given up.
     pub fn stalled_for(&self) -> Option<Duration> {
         let has_moved = self.watching.watermark != self.ledger.watermark();
         if has_moved || self.holds_starts() || self.waits_for_operator() {

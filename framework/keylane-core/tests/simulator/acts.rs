@@ -77,15 +77,14 @@ impl World {
             return Ok(());
         };
         owner.given = directives.clone();
-        if self.fault == Fault::LeavesANewOwnerWithoutDirectives {
-            return Ok(());
-        }
+        let given = &mut owner.given.skips;
+        owner.void.retain(|offset| given.remove(offset).is_some());
         let expected: BTreeSet<i64> = owner
             .unsettled
             .iter()
             .filter(|(offset, entry)| {
                 let is_idle = !matches!(entry.doing, Doing::Running | Doing::Publishing);
-                is_idle && directives.skips.contains_key(&Offset::new(**offset))
+                is_idle && owner.given.skips.contains_key(&Offset::new(**offset))
             })
             .map(|(&offset, _)| offset)
             .collect();
@@ -121,9 +120,18 @@ impl World {
                 "G12: key {key} is paused: {is_paused}"
             );
         } else {
-            owner.own_keys.insert(key);
+            let expected = match owner.draining {
+                true => Err(ActRefused::Draining),
+                false => Ok(()),
+            };
             let paused = owner.partition.pause_key(key, self.now);
-            ensure!(paused.is_ok(), "G12: a pause is refused: {paused:?}");
+            ensure!(
+                paused == expected,
+                "G12: a pause is answered by {paused:?} instead of {expected:?}"
+            );
+            if paused.is_ok() {
+                owner.own_keys.insert(key);
+            }
         }
         if owner.paused_lanes(self.now) > 0 {
             self.count("a key that is paused");
@@ -225,16 +233,24 @@ impl World {
         let Some(owner) = &mut self.owners[log] else {
             return Ok(());
         };
-        let found = owner.partition.retry_now(key, now);
+        let found = match owner.partition.retry_now(key, now) {
+            Ok(found) if !owner.draining => found,
+            Err(ActRefused::Draining) if owner.draining => return Ok(()),
+            answer => return Err(format!("G12: a retry is answered by {answer:?}")),
+        };
         let has_key = |entry: &&mut Entry| entry.record.key.map(lane_name) == Some(key);
-        let (mut pending, mut running, mut retried) = (0, 0, 0);
+        let (mut pending, mut running, mut retried, mut not_due) = (0, 0, 0, 0);
         for entry in owner.unsettled.values_mut().filter(has_key) {
-            if owner.draining {
-                break;
-            }
             pending += 1;
             running += usize::from(entry.doing == Doing::Running);
             entry.record.due = None;
+            if let Doing::WaitingUntil(until) = entry.doing {
+                let left = until.since(now);
+                not_due += usize::from(entry.attempts_here == 0 || left.is_zero());
+                if entry.wait_counts {
+                    entry.retried_for = entry.retried_for.saturating_sub(left);
+                }
+            }
             entry.doing = match entry.doing {
                 Doing::WaitingUntil(until) if entry.attempts_here > 0 => {
                     retried += usize::from(until > now);
@@ -249,8 +265,10 @@ impl World {
             };
         }
         ensure!(
-            (found.pending, found.running) == (pending, running) && found.retried >= retried,
-            "G12: {found:?} instead of {pending} pending, {running} running, {retried} retried"
+            (found.pending, found.running) == (pending, running)
+                && (retried..=retried + not_due).contains(&found.retried),
+            "G12: {found:?} instead of {pending} pending, {running} running, {retried} retried, \
+             and of {not_due} that are not due"
         );
         if found.retried > 0 {
             self.count("a retry ordered");

@@ -63,6 +63,13 @@ impl World {
         }
         self.owners[log] = Some(owner);
         self.members[member].assigned(log, self.epochs);
+        if self.fault == Fault::LeavesANewOwnerWithoutDirectives {
+            let given = self.directives[log].clone();
+            self.owners[log]
+                .iter_mut()
+                .for_each(|owner| owner.given = given.clone());
+            return Ok(());
+        }
         self.direct(log)
     }
 
@@ -138,7 +145,10 @@ impl World {
         });
         let end = range.start + self.random.below((range.end - range.start) as u64) as i64;
         self.cut_away.extend(cut.cut(end));
-        self.directives[log].skips.split_off(&Offset::new(end));
+        // The source of the directives may see it later, where the next owner sees it first.
+        if end >= position || self.random.percent(50) {
+            self.directives[log].skips.split_off(&Offset::new(end));
+        }
         if has_map {
             self.count("a log cut that a map is about");
         }

@@ -49,6 +49,8 @@ pub(crate) struct Owner {
     pub(crate) given: PartitionDirectives,
     pub(crate) own_keys: BTreeSet<u64>,
     pub(crate) own_skips: BTreeSet<i64>,
+    /// Skips of a log that was cut, which are still given.
+    pub(crate) void: BTreeSet<Offset>,
 }
 
 /// The model of a pending record.
@@ -70,6 +72,8 @@ pub(crate) struct Entry {
     /// Failed attempts here, but for those to which something was unavailable.
     pub(crate) counted: u32,
     pub(crate) retried_for: Duration,
+    /// Its latest wait is part of that.
+    pub(crate) wait_counts: bool,
     pub(crate) started: Moment,
     /// The guard has held it: from then on the model does not predict when it ends.
     pub(crate) guarded: bool,
@@ -133,6 +137,7 @@ impl Owner {
             given: PartitionDirectives::default(),
             own_keys: BTreeSet::new(),
             own_skips: BTreeSet::new(),
+            void: BTreeSet::new(),
         }
     }
 
@@ -162,7 +167,8 @@ impl Owner {
         if self.start.is_some_and(|start| record.offset < start) {
             self.inherited = SettledMap::new();
             (self.start, self.known_epoch, self.next) = (None, None, None);
-            self.given.skips.split_off(&offset);
+            let void = self.given.skips.split_off(&offset);
+            self.void.extend(void.into_keys());
             self.own_skips.split_off(&record.offset);
         }
         self.known_epoch = self.known_epoch.max(Some(under));
@@ -220,6 +226,7 @@ impl Owner {
                     doing,
                     counted: 0,
                     retried_for: record.retried_for,
+                    wait_counts: record.rounds > 0,
                     too_large_for_retry: false,
                     headers: FailureHeaders::All,
                     started: now,

@@ -178,6 +178,7 @@ impl World {
                 if !is_unavailable {
                     entry.retried_for += *delay;
                 }
+                entry.wait_counts = !is_unavailable;
                 Doing::WaitingUntil(now + *delay)
             }
             (Expected::RetryTopic | Expected::DeadLetter, Verdict::Publishing) => Doing::ToPublish,
@@ -434,6 +435,7 @@ impl World {
                     entry.too_large_for_retry = true;
                     // It waits in place for as long as the round would have taken.
                     entry.retried_for += delay;
+                    entry.wait_counts = true;
                 }
                 entry.headers = match request.publish {
                     Publish::DeadLetter { .. } => {

@@ -166,7 +166,8 @@ impl Owner {
             LaneOrder::Due => holder.unwrap_or((oldest, entry)),
         };
         let may_be_taken = match entry.doing {
-            Doing::Running => !entry.blocker && !entry.doomed,
+            // Also where an operator has ordered its dead letter.
+            Doing::Running => !entry.blocker,
             Doing::WaitingUntil(until) => entry.attempts_here > 0 && until > now,
             Doing::Parked => !entry.refused,
             _ => false,

@@ -1,16 +1,18 @@
 //! The owner's part in operators' acts: the core decides, and the log has who ordered what.
 
 use keylane_core::{
-    ActRefused, ActTime, Moment, Offset, OperatorNote, PartitionDirectives, Settlement,
+    ActRefused, ActTime, MOST_OWN_ORDERS, Moment, Offset, OperatorNote, PartitionDirectives,
+    Settlement,
 };
 
 use super::owned::OwnedPartition;
+use super::pending_record::PendingRecord;
 use super::report::report_skipped;
 use super::verdicts::carry_out;
-use crate::record::KeyHash;
+use crate::record::{KeyHash, Record};
 use crate::status::{Act, ActKind};
 
-/// Carries an act out, and answers it. Who asked may have gone.
+/// Carries an act out, and answers it. The caller may have gone.
 pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Moment) {
     match kind {
         ActKind::PauseKey(key, answer) => {
@@ -19,13 +21,13 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
             let _ = answer.send(paused);
         }
         ActKind::ResumeKey(key, answer) => {
-            let still_paused = owned.core.resume_key(key.get(), now);
+            let still_paused = Ok(owned.core.resume_key(key.get(), now));
             log_key(owned, "resume_key", key, &note, &still_paused);
             let _ = answer.send(still_paused);
         }
         ActKind::RetryNow(key, answer) => {
             let found = owned.core.retry_now(key.get(), now);
-            if found.pending > 0 {
+            if found.is_ok_and(|found| found.pending > 0) {
                 log_key(owned, "retry_now", key, &note, &found);
             }
             let _ = answer.send(found);
@@ -40,7 +42,7 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
             let _ = answer.send(time);
         }
         ActKind::DeadLetterNow(offset, answer) => {
-            let time = owned.core.dead_letter_now(offset, now);
+            let time = dead_letter_now(owned, offset, now);
             log_offset(owned, "dead_letter_now", offset, &note, &time);
             if time.is_ok() {
                 owned.dead_letter_orders.insert(offset, note);
@@ -57,11 +59,38 @@ pub(super) fn direct(owned: &mut OwnedPartition, directives: PartitionDirectives
     }
 }
 
+/// An order is kept for its letter until its record is settled.
+fn dead_letter_now(
+    owned: &mut OwnedPartition,
+    offset: Offset,
+    now: Moment,
+) -> Result<ActTime, ActRefused> {
+    let orders = &owned.dead_letter_orders;
+    if orders.len() >= MOST_OWN_ORDERS && !orders.contains_key(&offset) {
+        return Err(ActRefused::TooMany);
+    }
+    owned.core.dead_letter_now(offset, now)
+}
+
+/// A record that is to be skipped at its delivery, for the log.
+pub(crate) fn to_be_skipped(owned: &OwnedPartition, record: &Record) -> Option<PendingRecord> {
+    let is_skipped = owned
+        .core
+        .skipped_by(Offset::new(record.offset()))
+        .is_some();
+    is_skipped.then(|| PendingRecord::new(record.clone()))
+}
+
 /// A record was skipped at its delivery, by an order from before.
-pub(crate) fn skipped_at_delivery(owned: &mut OwnedPartition, offset: i64, bytes: usize) {
-    report_skipped(owned, Offset::new(offset), 0);
+pub(crate) fn skipped_at_delivery(
+    owned: &mut OwnedPartition,
+    offset: i64,
+    attempts: u32,
+    record: Option<PendingRecord>,
+) {
+    report_skipped(owned, Offset::new(offset), attempts, record.as_ref());
     owned.metrics.settled(Settlement::SkippedByOperator, 1);
-    owned.release(bytes);
+    owned.release(record.map_or(0, |pending| pending.record.size()));
 }
 
 const MESSAGE: &str = "an operator's order";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keylane_core::{Delivered, Delivery, Moment, Offset, RetryTier};
 
-use super::acts::skipped_at_delivery;
+use super::acts::{skipped_at_delivery, to_be_skipped};
 use super::owned::OwnedPartition;
 use super::pending_record::PendingRecord;
 use super::report::KeyCounts;
@@ -34,6 +34,7 @@ pub(crate) fn deliver(
             .metrics
             .retry_wait(RetryTier::NotBefore, due.since(now));
     }
+    let skipped = to_be_skipped(owned, &record);
     let lane = record.key().map(|key| owned.runtime.lane(key));
     key_counts.delivered(&owned.runtime, lane, &record);
     let delivery = Delivery {
@@ -55,7 +56,7 @@ pub(crate) fn deliver(
         Delivered::AlreadySettled | Delivered::Foreign => {
             owned.release(bytes);
         }
-        Delivered::SkippedByOperator => skipped_at_delivery(owned, offset, bytes),
+        Delivered::SkippedByOperator => skipped_at_delivery(owned, offset, attempts, skipped),
     }
 }
 

@@ -21,6 +21,8 @@ use crate::support::lock::lock;
 const KEPT_CAPACITY: usize = 1_024;
 /// Operators' acts that wait for the owner.
 const MOST_ACTS: usize = 256;
+/// The owner takes so many at once: each may be a walk over all that is pending.
+const ACTS_PER_PASS: usize = 4;
 
 /// The mailbox of one owner.
 ///
@@ -52,6 +54,8 @@ pub(super) struct Mail {
     pub(super) acts: Vec<Act>,
     /// What the control topic directs, where that has changed, and its number.
     pub(super) directives: Option<(u64, PartitionDirectives)>,
+    /// Others wait in the mailbox.
+    pub(super) more_acts: bool,
 }
 
 /// The polling thread's orders to an owner. `drain`, `end` and `shutdown` are never taken back.
@@ -196,8 +200,16 @@ impl Inbox {
         std::mem::swap(&mut mail.written, &mut taken.written);
         taken.orders = mail.orders;
         taken.permit = mail.permit.take();
-        taken.acts.append(&mut mail.acts);
         taken.directives = mail.directives.take();
+        let few = mail.acts.len().min(ACTS_PER_PASS);
+        taken.acts.extend(mail.acts.drain(..few));
+        taken.more_acts = !mail.acts.is_empty();
+    }
+
+    /// Nothing takes them any longer: they have no answer.
+    pub(super) fn drop_acts(&self) {
+        let acts = std::mem::take(&mut self.lock().acts);
+        drop(acts);
     }
 
     /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next
@@ -249,8 +261,12 @@ impl TakesActs for Inbox {
 
 #[cfg(test)]
 mod tests {
+    use keylane_core::{Offset, OperatorNote};
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::record::Arena;
+    use crate::status::ActKind;
 
     #[tokio::test]
     async fn a_permit_that_comes_too_late_is_given_back_although_an_attempt_still_holds_the_inbox()
@@ -273,6 +289,40 @@ mod tests {
             next.life().set_over();
             next.give_back_permit();
         }
+    }
+
+    #[test]
+    fn acts_are_taken_a_few_at_a_time_and_those_that_are_left_have_no_answer() {
+        let (inbox, mut mail) = (Inbox::new(0, false), Mail::default());
+        let act = |number| {
+            let (answer, wait) = oneshot::channel();
+            let kind = ActKind::Skip(Offset::new(number), answer);
+            let note = OperatorNote::new("ann", "INC-7");
+            (Act { note, kind }, wait)
+        };
+        let mut waits = Vec::new();
+        for number in 0..MOST_ACTS as i64 {
+            let (act, wait) = act(number);
+            assert!(inbox.take_act(act));
+            waits.push(wait);
+        }
+        assert!(!inbox.take_act(act(-1).0));
+        let mut taken = Vec::new();
+        for pass in 1..=3 {
+            inbox.take(&mut mail);
+            assert!(mail.more_acts);
+            taken.extend(mail.acts.drain(..).map(|act| match act.kind {
+                ActKind::Skip(offset, _) => offset.get(),
+                _ => -1,
+            }));
+            let expected: Vec<_> = (0..pass * ACTS_PER_PASS as i64).collect();
+            assert_eq!(taken, expected);
+        }
+        inbox.life().set_over();
+        inbox.drop_acts();
+        assert!(waits.iter_mut().all(|wait| wait.try_recv().is_err()));
+        inbox.take(&mut mail);
+        assert!(!mail.more_acts && mail.acts.is_empty());
     }
 
     #[test]

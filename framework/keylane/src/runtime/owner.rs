@@ -69,6 +69,7 @@ impl Drop for Owner {
         // Also where the owner itself was dropped, by a panic or with its runtime.
         owned.core.leave_guard(&mut owned.runtime.guard());
         owned.inbox.life().set_over();
+        owned.inbox.drop_acts();
         owned.inbox.give_back_permit();
         let source = &owned.source;
         let place = (source.topic.clone(), source.partition);
@@ -166,7 +167,7 @@ impl Owner {
             if !matches!(ready, Ready::NoPlace | Ready::NoPermit) {
                 self.place_request.let_go();
             }
-            let more = ready == Ready::More || !self.mail.records.is_empty();
+            let more = ready == Ready::More || !self.mail.records.is_empty() || self.mail.more_acts;
             self.look_after_permit();
             self.crash_care.report(&mut self.owned);
             self.writes.send_ready(&mut self.owned);

@@ -39,7 +39,9 @@ pub(crate) fn carry_out(
                     owned.metrics.dead_lettered(reason, 1);
                 }
                 Settlement::Foreign => report_foreign(owned, &record.record),
-                Settlement::SkippedByOperator => report_skipped(owned, offset, attempts),
+                Settlement::SkippedByOperator => {
+                    report_skipped(owned, offset, attempts, Some(&record))
+                }
             }
             owned.metrics.settled(outcome, 1);
             owned.release(record.record.size());

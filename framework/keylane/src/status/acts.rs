@@ -21,8 +21,8 @@ pub(crate) struct Act {
 pub(crate) enum ActKind {
     PauseKey(KeyHash, oneshot::Sender<Result<(), ActRefused>>),
     /// The answer is whether the key still is paused.
-    ResumeKey(KeyHash, oneshot::Sender<bool>),
-    RetryNow(KeyHash, oneshot::Sender<RetriedNow>),
+    ResumeKey(KeyHash, oneshot::Sender<Result<bool, ActRefused>>),
+    RetryNow(KeyHash, oneshot::Sender<Result<RetriedNow, ActRefused>>),
     Skip(Offset, oneshot::Sender<Result<ActTime, ActRefused>>),
     DeadLetterNow(Offset, oneshot::Sender<Result<ActTime, ActRefused>>),
 }

@@ -28,7 +28,8 @@ pub enum KeyResumed {
 /// Each of these is this member's own. It ends with the assignment of the partition, and does not
 /// survive a restart. An act is logged with who ordered it and why. It is answered by the owner of
 /// the partition, within milliseconds, or as soon as an attempt that blocks its thread ends. A call
-/// whose future is dropped may be carried out all the same.
+/// whose future is dropped may be carried out all the same. What is to outlast the member's
+/// assignment is written to the control topic instead.
 impl SubscriptionHandle {
     /// Starts no attempt of this key until [`resume_key`](Self::resume_key); one that runs
     /// finishes. In all assigned partitions, or those of one topic; the retry topic is one of them.
@@ -54,8 +55,12 @@ impl SubscriptionHandle {
     /// # let _ = hold;
     /// ```
     ///
+    /// What is assigned later is not paused by this: also not a partition that comes back to this
+    /// member. The control topic pauses a key for all members, whatever they are assigned.
+    ///
     /// # Errors
-    /// Nothing is assigned, or too many keys are paused.
+    /// Nothing is assigned, or too many keys are paused in some partitions. It is paused in the
+    /// others then; to call it again does no harm.
     pub async fn pause_key(
         &self,
         topic: Option<&str>,
@@ -65,16 +70,13 @@ impl SubscriptionHandle {
         let answers = self
             .act_on_key(topic, note, |answer| ActKind::PauseKey(key, answer))
             .await?;
-        let partitions = answers.len();
-        let paused: Result<(), ActRefused> = answers.into_iter().collect();
-        paused.map_err(|refused| ActError::of(refused, topic.unwrap_or_default(), -1, -1))?;
-        Ok(partitions)
+        Ok(answers.len())
     }
 
     /// Ends a [`pause_key`](Self::pause_key).
     ///
     /// # Errors
-    /// Nothing is assigned.
+    /// Nothing is assigned, or too many acts wait for the owners of some partitions.
     pub async fn resume_key(
         &self,
         topic: Option<&str>,
@@ -91,12 +93,13 @@ impl SubscriptionHandle {
     }
 
     /// Ends the waiting of this key's records for a back-off or their due time, in all assigned
-    /// partitions or those of one topic. Each has one attempt, which counts as ever. So has a record
-    /// that an [outage](crate::config::Outage) holds; if that fails, it is held again. Parked records
-    /// stay parked.
+    /// partitions or those of one topic. Each has one attempt, which counts as any other. So has a record
+    /// that an [outage](crate::config::Outage) holds; if that fails, it is held again. The time that
+    /// was not waited is no retry time. Parked records stay parked, and those of a paused key or
+    /// subscription start when that ends.
     ///
     /// # Errors
-    /// Nothing is assigned.
+    /// Nothing is assigned, or too many acts wait for the owners of some partitions.
     pub async fn retry_now(
         &self,
         topic: Option<&str>,
@@ -116,11 +119,13 @@ impl SubscriptionHandle {
     }
 
     /// Settles one record without an attempt: **it is given up**. A record that runs is settled at
-    /// the end of its attempt, unless that succeeds; one that was not read yet, when it is. The next
-    /// record of its key starts after that.
+    /// the end of its attempt, unless that succeeds; one that was not read yet, when it is. One that
+    /// is being written is settled if the write fails. A write that failed may have arrived all the
+    /// same, and then its copy in the retry topic is processed. The next record of its key starts
+    /// after that.
     ///
     /// # Errors
-    /// The partition is not this member's, or the record is settled.
+    /// The partition is not this member's, the record is settled, or too many acts or skips wait.
     pub async fn skip(
         &self,
         topic: &str,
@@ -159,8 +164,8 @@ impl SubscriptionHandle {
     /// ```
     ///
     /// # Errors
-    /// There is no dead-letter topic, the partition is not this member's, or the record is not
-    /// pending, or is being written.
+    /// There is no dead-letter topic, the partition is not this member's, the record is not pending or
+    /// is being written, or too many acts or such orders wait.
     pub async fn dead_letter_now(
         &self,
         topic: &str,
@@ -176,23 +181,9 @@ impl SubscriptionHandle {
         &self,
         topic: Option<&str>,
         note: OperatorNote,
-        kind: impl Fn(oneshot::Sender<A>) -> ActKind,
+        kind: impl Fn(oneshot::Sender<Result<A, ActRefused>>) -> ActKind,
     ) -> Result<Vec<A>, ActError> {
-        let note = bounded(&note);
-        let takers = self.control.acts.of(topic);
-        let mut waits = Vec::with_capacity(takers.len());
-        for taker in takers {
-            waits.push(send(&*taker, &note, &kind)?);
-        }
-        let mut answers = Vec::with_capacity(waits.len());
-        for wait in waits {
-            // A partition that is given up meanwhile has no answer.
-            answers.extend(wait.await);
-        }
-        if answers.is_empty() {
-            return Err(ActError::NothingAssigned);
-        }
-        Ok(answers)
+        answers_of(&self.control.acts.of(topic), &bounded(&note), &kind).await
     }
 
     async fn act_on_record(
@@ -213,6 +204,35 @@ impl SubscriptionHandle {
     }
 }
 
+/// All of them are asked, whatever one of them answers.
+async fn answers_of<A>(
+    takers: &[Arc<dyn TakesActs>],
+    note: &OperatorNote,
+    kind: &impl Fn(oneshot::Sender<Result<A, ActRefused>>) -> ActKind,
+) -> Result<Vec<A>, ActError> {
+    let sent: Vec<_> = takers
+        .iter()
+        .map(|taker| send(&**taker, note, kind))
+        .collect();
+    let (mut done, mut refused) = (Vec::with_capacity(sent.len()), 0);
+    for sent in sent {
+        match sent {
+            Err(_) => refused += 1,
+            Ok(wait) => match wait.await {
+                Ok(Ok(answer)) => done.push(answer),
+                // It is given up, or was meanwhile.
+                Ok(Err(ActRefused::Draining)) | Err(_) => {}
+                Ok(Err(_)) => refused += 1,
+            },
+        }
+    }
+    match (done.len(), refused) {
+        (0, 0) => Err(ActError::NothingAssigned),
+        (_, 0) => Ok(done),
+        (done, refused) => Err(ActError::TooMany { done, refused }),
+    }
+}
+
 fn send<A>(
     taker: &dyn TakesActs,
     note: &OperatorNote,
@@ -222,11 +242,51 @@ fn send<A>(
     let (note, kind) = (note.clone(), kind(answer));
     match taker.take_act(Act { note, kind }) {
         true => Ok(wait),
-        false => Err(ActError::TooMany),
+        false => Err(ActError::too_many()),
     }
 }
 
 fn bounded(note: &OperatorNote) -> OperatorNote {
     let cut = |text: &Arc<str>| bounded_text(text, NOTE_LIMIT_BYTES);
     OperatorNote::new(cut(&note.by), cut(&note.why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An owner that answers each pause like this; `None` where too many acts wait for it.
+    struct Owner(Option<Result<(), ActRefused>>);
+
+    impl TakesActs for Owner {
+        fn take_act(&self, act: Act) -> bool {
+            let ActKind::PauseKey(_, answer) = act.kind else {
+                return false;
+            };
+            self.0.is_some_and(|paused| answer.send(paused).is_ok())
+        }
+    }
+
+    async fn paused(owners: &[Option<Result<(), ActRefused>>]) -> Result<usize, ActError> {
+        let taker = |&paused| Arc::new(Owner(paused)) as Arc<dyn TakesActs>;
+        let takers: Vec<_> = owners.iter().map(taker).collect();
+        let kind = |answer| ActKind::PauseKey(KeyHash::of(b"a"), answer);
+        let answers = answers_of(&takers, &OperatorNote::new("ann", "INC-7"), &kind).await;
+        Ok(answers?.len())
+    }
+
+    #[tokio::test]
+    async fn an_act_on_a_key_reaches_all_partitions_and_its_error_counts_those_that_refuse() {
+        const DONE: Option<Result<(), ActRefused>> = Some(Ok(()));
+        const FULL: Option<Result<(), ActRefused>> = Some(Err(ActRefused::TooMany));
+        const DRAINS: Option<Result<(), ActRefused>> = Some(Err(ActRefused::Draining));
+        assert_eq!(paused(&[DONE, DONE]).await, Ok(2));
+        let partly = Err(ActError::TooMany {
+            done: 2,
+            refused: 2,
+        });
+        assert_eq!(paused(&[DONE, None, FULL, DRAINS, DONE]).await, partly);
+        assert_eq!(paused(&[DRAINS, DONE]).await, Ok(1));
+        assert_eq!(paused(&[DRAINS]).await, Err(ActError::NothingAssigned));
+    }
 }

@@ -86,7 +86,8 @@ pub struct PartitionNotAssigned {
     pub partition: i32,
 }
 
-/// Why an operator's act on a key or a record is refused. Nothing has changed.
+/// Why an operator's act on a key or a record is refused. Nothing has changed, but for
+/// [`TooMany`](Self::TooMany) of an act on a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ActError {
@@ -129,12 +130,28 @@ pub enum ActError {
     /// The subscription has no dead-letter topic.
     #[error("there is no dead-letter topic: configure one")]
     NoDeadLetterTopic,
-    /// Too many acts wait for the owner of the partition, or too many orders are in force.
-    #[error("too many acts wait, or too many orders are in force")]
-    TooMany,
+    /// Too many acts wait for the owners of partitions, or too many orders are in force there. An act
+    /// on a key is carried out in the others.
+    #[error(
+        "too many acts wait, or too many orders are in force, in {refused} partitions; it is done in {done} others"
+    )]
+    TooMany {
+        /// The number of partitions in which it is done.
+        done: usize,
+        /// The number of partitions in which it is not.
+        refused: usize,
+    },
 }
 
 impl ActError {
+    /// Of a record's partition, or of one of a key's.
+    pub(crate) const fn too_many() -> Self {
+        Self::TooMany {
+            done: 0,
+            refused: 1,
+        }
+    }
+
     pub(crate) fn of(refused: ActRefused, topic: &str, partition: i32, offset: i64) -> Self {
         let topic = topic.to_owned();
         match refused {
@@ -155,7 +172,7 @@ impl ActError {
             },
             ActRefused::NoDeadLetterTopic => Self::NoDeadLetterTopic,
             ActRefused::Draining => PartitionNotAssigned { topic, partition }.into(),
-            _ => Self::TooMany,
+            _ => Self::too_many(),
         }
     }
 }

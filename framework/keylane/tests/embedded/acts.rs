@@ -251,3 +251,31 @@ async fn what_waits_for_its_back_off_is_retried_now_and_counts_its_attempts() {
     scene.done(&[1, 2, 3]).await;
     scene.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_keeps_so_many_orders_of_dead_letters_and_no_more() {
+    let scene = Scene::new([0], Some(DeadLetter::topic("dead"))).await;
+    let handle = scene.subscription.handle();
+    let tasks = (0..=1_001_u32).map(|number| NewTask::json(&number).unwrap().key("a"));
+    let enqueued = scene.producer.enqueue_all(tasks).await;
+    assert!(enqueued.iter().all(Result::is_ok));
+    eventually("all are read, and the first one waits", || {
+        let status = scene.subscription.status();
+        let snapshot = status.partitions.first().map(|it| it.snapshot);
+        snapshot.is_some_and(|it| it.pending == 1_002) && scene.oldest_is(0, RecordState::Waiting)
+    })
+    .await;
+    for offset in 1..=1_000 {
+        let ordered = handle.dead_letter_now("tasks", 0, offset, note()).await;
+        assert_eq!(ordered, Ok(ActTime::AtItsTurn), "{offset}");
+    }
+    let one_more = handle.dead_letter_now("tasks", 0, 1_001, note()).await;
+    assert!(
+        matches!(one_more, Err(ActError::TooMany { .. })),
+        "{one_more:?}"
+    );
+    scene.failing.lock().unwrap().clear();
+    handle.retry_now(None, key("a"), note()).await.unwrap();
+    scene.done(&[0, 1_001]).await;
+    scene.finish().await;
+}

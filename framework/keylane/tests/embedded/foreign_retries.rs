@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::common::{self, PATIENCE, eventually};
 use keylane::config::{Backoff, Exhausted, FailureReason, ForeignRetries};
 use keylane::status::{Position, RecordState, TroubleKind};
-use keylane::subscription::SubscriptionBuilder;
+use keylane::subscription::{ActTime, OperatorNote, SubscriptionBuilder};
 use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::ClientConfig;
@@ -220,7 +220,7 @@ impl Member {
             .iter()
             .find(|it| &*it.topic == "tasks-retry" && it.partition == 0);
         let oldest = retries.and_then(|partition| partition.oldest.clone());
-        oldest.is_some_and(|oldest| oldest.state == RecordState::Held && oldest.attempts == 0)
+        oldest.is_some_and(|oldest| oldest.state == RecordState::Held)
     }
 
     async fn waits_with(&self, words: &[&str]) {
@@ -304,6 +304,25 @@ async fn a_group_that_never_fails_processes_no_retries_of_another() {
     scene.all_is_settled(&members).await;
     assert_eq!(members.each_ref().map(Member::calls), [20, 10]);
     assert_eq!(scene.written("dead").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_an_operator_has_settled_what_is_held_nothing_says_that_it_is_any_longer() {
+    let scene = Scene::new();
+    scene.write_retry(7, Some("old"), "tasks", 1).await;
+    scene.write_retry(8, Some("old"), "tasks", 1).await;
+    let member = scene.member("new", rounds(4), 0).await;
+    member.waits_with(&["`old`"]).await;
+    let handle = member.subscription.handle();
+    let note = || OperatorNote::new("ann", "INC-7");
+    let written = handle.dead_letter_now("tasks-retry", 0, 1, note()).await;
+    assert_eq!(written, Ok(ActTime::Now));
+    let skipped = handle.skip("tasks-retry", 0, 0, note()).await;
+    assert_eq!(skipped, Ok(ActTime::Now));
+    scene.all_is_settled(std::slice::from_ref(&member)).await;
+    eventually("it is no trouble", || member.held().is_none()).await;
+    assert_eq!((member.seen(), scene.written("dead").await), (vec![], 1));
+    member.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -119,6 +119,13 @@ impl<R> Partition<R> {
         self.has_suspects() && evidence.is_suspected(self.pending.get(slot).offset)
     }
 
+    /// Whether this head, or one behind it in its lane, is a suspect.
+    pub(in crate::partition) fn has_suspect_in_lane(&self, head: u32) -> bool {
+        let behind = |&slot: &u32| self.lanes.behind(slot);
+        self.has_suspects()
+            && std::iter::successors(Some(head), behind).any(|slot| self.is_suspect(slot))
+    }
+
     /// How many of those that are ready are suspects. They are the first.
     pub(in crate::partition) fn ready_suspects(&self) -> usize {
         let suspects = self.ready.iter().take_while(|&&slot| self.is_suspect(slot));

@@ -53,6 +53,8 @@ struct Rare {
     publish_failures: u32,
     headers: FailureHeaders,
     too_large_for_retry_topic: bool,
+    /// The attempt that runs is being ended, since it holds up the partition.
+    is_being_ended: bool,
     tries: Tries,
 }
 
@@ -136,10 +138,19 @@ impl<R> PendingRecord<R> {
         self.rare.as_ref()?.due
     }
 
-    /// It need not wait for its due time.
-    pub(in crate::partition) fn is_due_now(&mut self) {
-        if let Some(rare) = &mut self.rare {
-            rare.due = None;
+    /// Its wait for a back-off or its due time ends now, which spares it this much. That was counted
+    /// when the wait began, here or by the partition that wrote it to the retry topic.
+    pub(in crate::partition) fn cut_short(&mut self, now: Moment, left: Duration) {
+        let Some(rare) = &mut self.rare else {
+            return;
+        };
+        if rare.due.is_none_or(|due| due <= now) {
+            return rare.tries.cut_short(left);
+        }
+        // Not earlier: until now it has waited by order.
+        rare.due = Some(now);
+        if rare.rounds > 0 {
+            rare.tries.cut_round_short(left);
         }
     }
 
@@ -155,6 +166,15 @@ impl<R> PendingRecord<R> {
 
     pub(in crate::partition) fn set_publish(&mut self, publish: Publish) {
         self.rare.get_or_insert_default().publish = Some(publish);
+    }
+
+    /// The attempt that runs is to be ended.
+    pub(in crate::partition) fn end_attempt(&mut self) {
+        self.rare.get_or_insert_default().is_being_ended = true;
+    }
+
+    pub(in crate::partition) fn is_being_ended(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_being_ended)
     }
 
     /// Which headers its write gets.

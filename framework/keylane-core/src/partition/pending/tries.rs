@@ -31,6 +31,8 @@ pub(super) struct Tries {
     held: Held,
     /// Its latest attempt failed in a total outage.
     was_out: bool,
+    /// What its latest wait was taken from.
+    wait: Waits,
 }
 
 /// What a record is held by, as far as it takes to see how that ends.
@@ -48,6 +50,7 @@ pub(in crate::partition) enum Held {
 
 /// What time is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(in crate::partition) enum Waits {
     /// The retry time.
     Retry,
@@ -145,16 +148,33 @@ impl Tries {
         let used = self.retried_for.since(self.came_with).min(left);
         self.held_for = self.held_for + used;
         self.given_back = self.given_back + used;
-        self.retried_for = Moment::new(self.retried_for.since_origin().saturating_sub(used));
+        self.retried_for = less(self.retried_for, used);
     }
 
     /// The record is to wait before its next attempt.
     pub(super) fn wait(&mut self, failure: Failure, delay: Duration, wait: Waits) {
         if matches!(failure, Failure::Unavailable { .. }) {
             self.unavailable = self.unavailable.saturating_add(1);
+            self.wait = Waits::WithoutEnd;
             return;
         }
+        self.wait = wait;
         self.spend(delay, wait);
+    }
+
+    /// The latest wait ended early: what is left of it was not waited.
+    pub(super) fn cut_short(&mut self, left: Duration) {
+        match self.wait {
+            Waits::Retry => self.retried_for = less(self.retried_for, left),
+            Waits::Patience => self.held_for = less(self.held_for, left),
+            Waits::WithoutEnd => {}
+        }
+    }
+
+    /// The same of the wait with which the record came from the retry topic.
+    pub(super) fn cut_round_short(&mut self, left: Duration) {
+        self.retried_for = less(self.retried_for, left);
+        self.came_with = less(self.came_with, left);
     }
 
     fn spend(&mut self, time: Duration, from: Waits) {
@@ -164,6 +184,10 @@ impl Tries {
             Waits::WithoutEnd => {}
         }
     }
+}
+
+fn less(moment: Moment, by: Duration) -> Moment {
+    Moment::new(moment.since_origin().saturating_sub(by))
 }
 
 impl Default for Tries {
@@ -179,6 +203,7 @@ impl Default for Tries {
             unavailable: 0,
             held: Held::No,
             was_out: false,
+            wait: Waits::WithoutEnd,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Operators' acts. Many of them at random moments are the simulator's.
 
 use super::*;
-use crate::evidence::{Evidence, Instance};
+use crate::evidence::{Evidence, Instance, Suspect};
+use crate::failed_attempt::{ErrorClass, FailedAttempt};
 use crate::foreign::HeldBecause;
 
 fn note() -> OperatorNote {
@@ -141,6 +142,104 @@ fn a_paused_key_is_no_stall_and_its_pause_does_not_count_for_one() {
     ));
 }
 
+/// Also where its head waits for a back-off, but not where its head runs: that holds the commit.
+#[test]
+fn what_waits_behind_the_head_of_a_paused_key_is_a_stall_while_that_runs() {
+    let mut partition = partition(PartitionSettings {
+        lane_order: LaneOrder::Due,
+        ..settings()
+    });
+    let due = Delivery {
+        due: Some(at(1)),
+        ..delivery(0, Some(7))
+    };
+    partition.deliver(due, at(0));
+    deliver(&mut partition, 1, 7);
+    let hangs = expect_start(&mut partition, 1);
+    partition.tick(at(1));
+    partition.watch(at(1));
+    partition.pause_key(7, at(1)).unwrap();
+    partition.watch(at(70));
+    let alarms = [partition.next_alarm(), partition.next_alarm()];
+    let is_stall = |alarm: &Option<Alarm>| matches!(alarm, Some(Alarm::Stalled { .. }));
+    assert!(alarms.iter().any(is_stall), "{alarms:?}");
+    let verdict = partition.fail(
+        hangs,
+        Failure::RetryAfter(600 * SECOND).into(),
+        0,
+        at(80),
+        &mut OutageGuard::default(),
+    );
+    assert_eq!(verdict, waiting(600 * SECOND));
+    assert_eq!(partition.stalled_for(), None, "its end would start nothing");
+}
+
+/// Until the order it waited for its due time, and that is no stall.
+#[test]
+fn a_retry_of_what_is_not_due_is_no_stall_at_once() {
+    let mut partition = partition(settings());
+    let due = Delivery {
+        due: Some(at(3_600)),
+        ..delivery(0, Some(7))
+    };
+    partition.deliver(due, at(0));
+    partition.watch(at(0));
+    partition.watch(at(3_000));
+    assert_eq!(partition.retry_now(7, at(3_000)).unwrap().retried, 1);
+    expect_start(&mut partition, 0);
+    partition.watch(at(3_001));
+    assert_eq!(
+        (partition.stalled_for(), partition.next_alarm()),
+        (None, None)
+    );
+    partition.watch(at(3_060));
+    assert!(partition.stalled_for().is_some());
+}
+
+/// No success of their keys would clear them, and innocent records would be held on.
+#[test]
+fn keys_whose_failing_records_an_operator_settles_no_longer_count_for_an_outage() {
+    for is_skip in [true, false] {
+        let mut partition = partition(PartitionSettings {
+            concurrency: 9,
+            ..settings()
+        });
+        let mut guard = OutageGuard::default();
+        guard.succeeded(at(0));
+        let class = ErrorClass::new(1);
+        for offset in 0..5 {
+            deliver(&mut partition, offset, 10 + offset as u64);
+            let ticket = expect_start(&mut partition, offset);
+            let attempt = FailedAttempt {
+                class,
+                ..Failure::Retryable.into()
+            };
+            let _ = partition.fail(ticket, attempt, 0, at(1), &mut guard);
+        }
+        assert!(guard.is_class_out(class));
+        // What is behind a failing record is none.
+        for offset in 5..10 {
+            deliver(&mut partition, offset, 5 + offset as u64);
+            expect_skip(&mut partition, offset, 0, at(1));
+        }
+        partition.report_to_guard(&mut guard, at(1));
+        guard.standing(at(30));
+        assert!(guard.is_class_out(class));
+        for offset in 0..5 {
+            if is_skip {
+                expect_skip(&mut partition, offset, 1, at(1));
+            } else {
+                assert_eq!(dead_letter(&mut partition, offset, at(1)), ActTime::Now);
+                written(&mut partition, offset, 1);
+            }
+        }
+        assert!(partition.has_news());
+        partition.report_to_guard(&mut guard, at(30));
+        guard.standing(at(200));
+        assert!(!guard.is_class_out(class), "{is_skip}");
+    }
+}
+
 #[test]
 fn a_record_of_a_paused_key_is_no_blocker() {
     let policy = BlockerPolicy {
@@ -201,7 +300,7 @@ fn a_key_may_have_another_name_than_its_lane() {
     partition.pause_key(101, at(0)).unwrap();
     expect_start(&mut partition, 0);
     assert_eq!(start(&mut partition), None);
-    assert_eq!(partition.retry_now(101, at(0)).pending, 1);
+    assert_eq!(partition.retry_now(101, at(0)).unwrap().pending, 1);
 }
 
 #[test]
@@ -394,6 +493,42 @@ fn an_order_is_about_the_log_as_it_was() {
     }
 }
 
+/// The source of the directives may see the cut later than the partition.
+#[test]
+fn a_skip_of_a_log_that_was_cut_stays_void_until_it_is_left_out_once() {
+    let mut partition = partition(settings());
+    assert_eq!(partition.direct(skipping(&[2, 3, 5]), at(0)), []);
+    for offset in [0, 4] {
+        partition.deliver(delivery(offset, Some(7)), at(0));
+    }
+    assert_eq!(
+        partition.deliver(delivery(2, Some(8)), at(0)),
+        Delivered::Queued
+    );
+    assert_eq!(partition.direct(skipping(&[2, 3, 5]), at(0)), []);
+    let with_a_pause = PartitionDirectives {
+        paused_keys: [9].into(),
+        ..skipping(&[2, 3, 5])
+    };
+    assert_eq!(partition.direct(with_a_pause, at(0)), []);
+    let delivered = partition.deliver(delivery(3, Some(8)), at(0));
+    assert_eq!(delivered, Delivered::Queued);
+    assert_eq!(partition.direct(skipping(&[3]), at(0)), []);
+    // It is ordered again, for the log as it is.
+    assert_eq!(
+        partition.direct(skipping(&[2, 3]), at(0)),
+        [skipped(2, 0)],
+        "3 was not left out"
+    );
+    let mut renewed = skipping(&[2, 3]);
+    renewed.skips.get_mut(&Offset::new(3)).unwrap().under = Some(LeaderEpoch::new(8));
+    assert_eq!(
+        partition.direct(renewed, at(0)),
+        [skipped(3, 0)],
+        "another order for 3"
+    );
+}
+
 #[test]
 fn a_member_has_so_many_orders_of_its_own_and_those_that_are_done_do_not_count() {
     let mut partition = partition(settings());
@@ -521,6 +656,9 @@ fn a_dead_letter_is_refused_where_there_is_no_topic_or_no_such_record() {
     deliver(&mut partition, 0, 7);
     partition.drain();
     assert_eq!(refused(&mut partition, 0), Some(ActRefused::Draining));
+    let draining = Err(ActRefused::Draining);
+    assert_eq!(partition.pause_key(7, at(0)), draining);
+    assert_eq!(partition.retry_now(7, at(0)).map(|_| ()), draining);
 }
 
 #[test]
@@ -541,17 +679,20 @@ fn a_retry_ends_every_wait_of_its_key_and_counts_as_an_attempt() {
         running: 0,
         pending: 2,
     };
-    assert_eq!(partition.retry_now(7, at(0)), found);
+    assert_eq!(partition.retry_now(7, at(0)).unwrap(), found);
     let attempt = next(&mut partition).map(|start| (start.attempt, start.ticket));
     let (2, again) = attempt.unwrap() else {
         panic!("{attempt:?}")
     };
     assert_eq!(start(&mut partition), None, "another key waits on");
-    let found = partition.retry_now(7, at(0));
+    let found = partition.retry_now(7, at(0)).unwrap();
     assert_eq!((found.running, found.retried), (1, 0));
     done(&mut partition, again);
     expect_start(&mut partition, 1);
-    assert_eq!(partition.retry_now(9, at(0)), RetriedNow::default());
+    assert_eq!(
+        partition.retry_now(9, at(0)).unwrap(),
+        RetriedNow::default()
+    );
     partition.tick(at(2));
     expect_start(&mut partition, 2);
     assert_eq!(partition.next_deadline(), None);
@@ -574,7 +715,7 @@ fn a_retry_of_what_an_outage_holds_is_one_attempt_more() {
         matches!(held, Verdict::Waiting { held: Some(_), .. }),
         "{held:?}"
     );
-    assert_eq!(partition.retry_now(7, at(1)).retried, 1);
+    assert_eq!(partition.retry_now(7, at(1)).unwrap().retried, 1);
     let ticket = expect_start(&mut partition, 0);
     let held = partition.fail(ticket, Failure::Retryable.into(), 0, at(2), &mut guard);
     assert!(
@@ -602,7 +743,7 @@ fn a_retry_in_a_retry_topic_joins_the_lane_and_one_of_a_write_is_made_now() {
         };
         partition.deliver(due, at(0));
     }
-    assert_eq!(partition.retry_now(7, at(0)).retried, 2);
+    assert_eq!(partition.retry_now(7, at(0)).unwrap().retried, 2);
     let ticket = expect_start(&mut partition, 0);
     assert_eq!(start(&mut partition), None);
     assert_eq!(fail(&mut partition, ticket, at(0)), Verdict::Publishing);
@@ -610,13 +751,67 @@ fn a_retry_in_a_retry_topic_joins_the_lane_and_one_of_a_write_is_made_now() {
     let verdict = partition.publish_finished(write, PublishResult::Failed, 0, at(0));
     assert_eq!(verdict, waiting(SECOND));
     assert_eq!(partition.next_publish(), None);
-    assert_eq!(partition.retry_now(7, at(0)).retried, 1);
+    assert_eq!(partition.retry_now(7, at(0)).unwrap().retried, 1);
     assert!(partition.next_publish().is_some());
 }
 
-/// Else the partition would be careful, and slow, for as long as the pause lasts.
+/// A record is retried for this long at least, in place.
+fn for_at_least(time: Duration) -> PartitionSettings {
+    PartitionSettings {
+        retry: RetryPolicy {
+            for_at_least: Some(time),
+            backoff: exact(10 * SECOND, 1_000 * SECOND),
+            ..settings().retry
+        },
+        ..settings()
+    }
+}
+
+/// The time of a wait that an operator ends is not waited, and is no retry time.
 #[test]
-fn after_a_crash_what_is_paused_is_not_waited_for() {
+fn a_retry_gives_back_the_time_that_it_spares() {
+    let mut partition = partition(for_at_least(900 * SECOND));
+    deliver(&mut partition, 0, 7);
+    for second in 0..20 {
+        let ticket = expect_start(&mut partition, 0);
+        let verdict = fail(&mut partition, ticket, at(second));
+        assert!(matches!(verdict, Verdict::Waiting { .. }), "{verdict:?}");
+        assert_eq!(partition.retry_now(7, at(second)).unwrap().retried, 1);
+    }
+}
+
+#[test]
+fn a_retry_gives_back_the_time_of_a_round_through_the_retry_topic() {
+    let mut partition = partition(PartitionSettings {
+        lane_order: LaneOrder::Due,
+        ..for_at_least(100 * SECOND)
+    });
+    let round = Delivery {
+        due: Some(at(90)),
+        rounds: 3,
+        retried_for: 120 * SECOND,
+        ..delivery(0, Some(7))
+    };
+    partition.deliver(round, at(0));
+    partition.retry_now(7, at(10)).unwrap();
+    let ticket = expect_start(&mut partition, 0);
+    assert_eq!(fail(&mut partition, ticket, at(10)), waiting(10 * SECOND));
+    for (now, delay) in [(20, 20), (40, 40), (80, 80)] {
+        partition.tick(at(now));
+        let ticket = expect_start(&mut partition, 0);
+        let verdict = fail(&mut partition, ticket, at(now));
+        // 120 - 80 + 10 + 20 + 40
+        let is_over = now == 80;
+        assert_eq!(verdict == Verdict::Publishing, is_over, "{now} {delay}");
+    }
+}
+
+fn after_crashes(unclean_starts: u32, suspects: &[i64]) -> Partition<i64> {
+    let suspect = |&offset: &i64| Suspect {
+        offset: Offset::new(offset),
+        crashes: 1,
+        survived: false,
+    };
     let mut partition = Partition::with_evidence(
         Arc::new(settings()),
         Epoch::new(1),
@@ -624,13 +819,46 @@ fn after_a_crash_what_is_paused_is_not_waited_for() {
         SettledMap::new(),
         Instance::new(1),
         Evidence {
-            unclean_starts: 1,
+            unclean_starts,
+            suspects: suspects.iter().map(suspect).collect(),
             ..Evidence::default()
         },
     );
+    partition.log_ends_at(Position::new(2));
+    partition
+}
+
+/// Its crashes go on counting: what an operator pauses in a crash loop is its likely cause.
+#[test]
+fn a_pause_acquits_no_suspect() {
+    for is_behind in [false, true] {
+        let mut partition = after_crashes(4, &[i64::from(is_behind)]);
+        assert_eq!(partition.direct(pausing(&[7]), at(0)), []);
+        deliver(&mut partition, 0, 7);
+        deliver(&mut partition, 1, 7);
+        assert!(partition.is_careful() && partition.has_suspects());
+        assert_eq!(partition.direct(pausing(&[]), at(0)), []);
+        assert_eq!(partition.crashes(Offset::new(i64::from(is_behind))), 1);
+        assert!(partition.has_suspects());
+        assert_eq!(partition.wants_trial(), !is_behind);
+    }
+    let mut partition = after_crashes(4, &[0]);
+    deliver(&mut partition, 0, 7);
+    deliver(&mut partition, 1, 8);
+    partition.pause_key(7, at(0)).unwrap();
+    let other = expect_start(&mut partition, 1);
+    done(&mut partition, other);
+    assert!(partition.has_suspects());
+    expect_skip(&mut partition, 0, 0, at(0));
+    assert!(!partition.is_careful());
+}
+
+/// Else the partition would be careful, and slow, for as long as the pause lasts.
+#[test]
+fn after_a_crash_what_is_paused_and_not_suspected_is_not_waited_for() {
+    let mut partition = after_crashes(1, &[]);
     deliver(&mut partition, 0, 7);
     deliver(&mut partition, 1, 7);
-    partition.log_ends_at(Position::new(2));
     assert!(partition.is_careful());
     partition.pause_key(7, at(0)).unwrap();
     assert!(!partition.is_careful());

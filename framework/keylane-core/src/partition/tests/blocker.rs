@@ -66,6 +66,23 @@ fn dead_lettered(partition: &mut Partition<i64>, offset: i64) {
     ));
 }
 
+/// The order waits for the end of the attempt, which the policy brings about.
+#[test]
+fn a_running_record_that_an_operator_dead_letters_is_ended_as_a_blocker() {
+    let (mut partition, ticket) = stuck(with_policy(), 90);
+    let order = |partition: &mut Partition<i64>| partition.dead_letter_now(Offset::new(0), at(5));
+    assert_eq!(order(&mut partition), Ok(ActTime::AfterItsAttempt));
+    assert!(!partition.is_blocker(ticket));
+    assert_eq!(take(&mut partition, at(10)), Some((0, Some(ticket), 0)));
+    assert!(partition.is_blocker(ticket));
+    assert_eq!(order(&mut partition), Ok(ActTime::AfterItsAttempt));
+    assert_eq!(take(&mut partition, at(20)), None, "it is taken already");
+    assert_eq!(fail(&mut partition, ticket, at(20)), Verdict::Publishing);
+    let reason = Reason::Operator;
+    let request = partition.next_publish().map(|request| request.publish);
+    assert_eq!(request, Some(Publish::DeadLetter { reason }));
+}
+
 #[test]
 fn a_running_blocker_is_written_only_when_its_attempt_has_ended_and_settled_when_that_is_acknowledged()
  {

@@ -622,6 +622,40 @@ fn given_up(sixth_rounds: u32, something_succeeds: bool) -> usize {
     given_up
 }
 
+/// An operator has each held record retried every second: it is held again, and no patience is
+/// spent that was not waited.
+#[test]
+fn what_an_operator_retries_spends_no_patience_that_it_did_not_wait() {
+    let mut partition = partition(PartitionSettings {
+        concurrency: 6,
+        ..by_time_settings(60, None)
+    });
+    let mut guard = OutageGuard::new(OutageSettings {
+        patience: 600 * SECOND,
+        ..OutageSettings::default()
+    });
+    for offset in 0..6 {
+        let round = Delivery {
+            rounds: 1,
+            ..delivery(offset, Some(offset as u64))
+        };
+        partition.deliver(round, at(1));
+    }
+    for now in 2..300 {
+        for key in 0..6 {
+            // As the lanes are named: none is 0.
+            partition
+                .retry_now(if key == 0 { u64::MAX } else { key }, at(now))
+                .unwrap();
+        }
+        while let Some((_, ticket)) = start(&mut partition) {
+            let _ = partition.fail(ticket, Failure::Retryable.into(), 0, at(now), &mut guard);
+        }
+        assert_eq!(partition.next_publish(), None, "given up after {now} s");
+        partition.report_to_guard(&mut guard, at(now));
+    }
+}
+
 #[test]
 fn what_is_seen_of_a_retry_topic_alone_holds_for_the_patience_and_not_without_end() {
     assert_eq!(given_up(1, false), 6);

@@ -65,13 +65,14 @@ impl Foreign {
     ) {
         self.met = true;
         let bytes = record.size();
+        let attempts = record.retry_state().map_or(0, |retry| retry.attempts);
         let delivery = Delivery {
             offset: Offset::new(record.offset()),
             lane: None,
             bytes,
             due: None,
             rounds: 0,
-            attempts: 0,
+            attempts,
             retried_for: Duration::ZERO,
             record: PendingRecord::new(record.clone()),
         };
@@ -86,7 +87,10 @@ impl Foreign {
                 owned.release(bytes);
             }
             Delivered::AlreadySettled => owned.release(bytes),
-            Delivered::SkippedByOperator => skipped_at_delivery(owned, record.offset(), bytes),
+            Delivered::SkippedByOperator => {
+                let offset = record.offset();
+                skipped_at_delivery(owned, offset, attempts, Some(PendingRecord::new(record)));
+            }
             Delivered::Foreign => {
                 report_foreign(owned, &record);
                 owned.metrics.settled(Settlement::Foreign, 1);
@@ -109,8 +113,12 @@ impl Foreign {
                 self.looked = clock::now();
                 self.look_at_held(owned, ownership, now);
             }
-        } else if !met {
-            return;
+        } else {
+            // Also where an operator has settled what was held.
+            self.forget_held(owned);
+            if !met {
+                return;
+            }
         }
         ownership.ask(now);
     }

@@ -53,10 +53,7 @@ pub(crate) fn report_dead_letter(
         .may_write(clock::now())
     {
         let key_hash = pending.key_hash().map(tracing::field::display);
-        let origin = pending
-            .record
-            .origin()
-            .map(|it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
+        let origin = origin(pending);
         tracing::warn!(
             %topic, partition, offset, origin, key_hash, reason, attempts, error, %written_to,
             "{MESSAGE}"
@@ -64,6 +61,15 @@ pub(crate) fn report_dead_letter(
     } else {
         tracing::debug!(%topic, partition, offset, reason, attempts, %written_to, "{MESSAGE}");
     }
+}
+
+/// Where a record of the retry topic comes from.
+fn origin(pending: &PendingRecord) -> Option<String> {
+    let origin = pending.record.origin()?;
+    Some(format!(
+        "{}-{}@{}",
+        origin.topic, origin.partition, origin.offset
+    ))
 }
 
 pub(crate) fn report_foreign(owned: &OwnedPartition, record: &Record) {
@@ -85,7 +91,12 @@ pub(crate) fn report_foreign(owned: &OwnedPartition, record: &Record) {
 }
 
 /// A record that an operator skips.
-pub(crate) fn report_skipped(owned: &OwnedPartition, offset: Offset, attempts: u32) {
+pub(crate) fn report_skipped(
+    owned: &OwnedPartition,
+    offset: Offset,
+    attempts: u32,
+    pending: Option<&PendingRecord>,
+) {
     let (topic, partition) = owned.name();
     let note = owned.core.skipped_by(offset);
     let (by, why) = note.map_or(("", ""), |note| (&*note.by, &*note.why));
@@ -97,7 +108,14 @@ pub(crate) fn report_skipped(owned: &OwnedPartition, offset: Offset, attempts: u
         .skipped
         .may_write(clock::now())
     {
-        tracing::warn!(%topic, partition, %offset, attempts, by, why, "{MESSAGE}");
+        let key_hash = pending.and_then(PendingRecord::key_hash);
+        let (key_hash, origin) = (
+            key_hash.map(tracing::field::display),
+            pending.and_then(origin),
+        );
+        tracing::warn!(
+            %topic, partition, %offset, origin, key_hash, attempts, by, why, "{MESSAGE}"
+        );
     } else {
         tracing::debug!(%topic, partition, %offset, attempts, by, why, "{MESSAGE}");
     }

@@ -92,10 +92,15 @@ fn note_failed_write(
             ProduceFailure::TooLarge,
             "the dead letter is written with fewer headers",
         ),
-        (_, Verdict::Settled { .. }) => (
-            ProduceFailure::Refused,
-            "nothing: the record is skipped, by an operator's order",
-        ),
+        // So has one that an operator skips.
+        (kind, Verdict::Settled { .. }) => {
+            let kind = match kind {
+                WriteErrorKind::Transient => ProduceFailure::Transient,
+                WriteErrorKind::TooLarge => ProduceFailure::TooLarge,
+                WriteErrorKind::Refused => ProduceFailure::Refused,
+            };
+            return owned.runtime.metrics.produce_failed(target, kind);
+        }
         (WriteErrorKind::Transient, _) => (ProduceFailure::Transient, "the write is tried again"),
         _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
     };

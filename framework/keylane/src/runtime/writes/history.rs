@@ -49,7 +49,7 @@ pub(super) fn last_history(
     }
 }
 
-/// Its error is the order, and then that of its last attempt.
+/// Its error names the order, and then the error of its last attempt.
 fn ordered_history(
     pending: &PendingRecord,
     attempts: u32,
