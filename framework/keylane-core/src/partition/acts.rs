@@ -292,6 +292,11 @@ impl<R> Partition<R> {
         self.pending.count(State::KeyPaused)
     }
 
+    /// How many keys are [paused](Self::pause_key) until the end of the epoch.
+    pub fn own_paused_keys(&self) -> usize {
+        self.directed.own_paused_keys()
+    }
+
     pub(super) fn is_key_paused(&self, slot: u32) -> bool {
         let pauses_keys = self.directed.pauses_keys();
         pauses_keys

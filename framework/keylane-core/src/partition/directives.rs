@@ -107,6 +107,10 @@ impl Directed {
         &mut self.own
     }
 
+    pub(super) fn own_paused_keys(&self) -> usize {
+        self.own.paused_keys.len()
+    }
+
     pub(super) fn pauses_keys(&self) -> bool {
         !self.given.paused_keys.is_empty() || !self.own.paused_keys.is_empty()
     }

@@ -502,6 +502,13 @@ impl Owner {
                 "attempts were dropped unfinished: the drain time-out passed; their records will be delivered again"
             );
         }
+        let paused_keys = owned.core.own_paused_keys();
+        if paused_keys > 0 {
+            tracing::info!(
+                topic = %owned.source.topic, partition = owned.source.partition, paused_keys,
+                "the keys that this member alone has paused are resumed: the partition is given up"
+            );
+        }
         owned.progress.drained.store(drained, Ordering::Relaxed);
     }
 }

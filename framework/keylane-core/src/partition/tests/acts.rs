@@ -97,7 +97,10 @@ fn a_paused_key_starts_nothing_keeps_its_records_and_its_order_and_others_go_on(
     let seen = surveyed(&mut partition);
     assert_eq!((seen.pending, seen.paused_keys, seen.held_up), (3, 2, 3));
     assert_eq!(partition.oldest().unwrap().state, RecordState::KeyPaused);
+    assert_eq!(partition.own_paused_keys(), 2);
     assert!(!partition.resume_key(7, at(2)));
+    assert_eq!(partition.direct(pausing(&[9]), at(2)), []);
+    assert_eq!(partition.own_paused_keys(), 1);
     let first = expect_start(&mut partition, 2);
     assert_eq!(start(&mut partition), None);
     done(&mut partition, first);
