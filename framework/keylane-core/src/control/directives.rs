@@ -262,7 +262,7 @@ impl Directives {
         orders.filter(|until| *until > now_millis).min()
     }
 
-    /// The skips that need no order any longer: the commit is behind their record, or their log is
+    /// The skips whose orders are of no more use: the commit is behind their record, or their log is
     /// gone. `committed` gives the log of a partition and what is committed for it, where this
     /// member has them; `is_gone` says of a topic whether another log than this one is there.
     pub fn done_skips(

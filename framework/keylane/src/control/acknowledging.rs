@@ -34,6 +34,8 @@ pub(crate) struct Acknowledging {
     last: Option<Acknowledged>,
     under_way: Option<Receiver<Result<(), String>>>,
     not_before: Instant,
+    /// Why the last one was not written.
+    problem: Option<String>,
     /// When a skip was taken back. It goes when the tombstone is read.
     taken_back: BTreeMap<ControlKey, Instant>,
 }
@@ -65,12 +67,17 @@ impl Acknowledging {
             last: None,
             under_way: None,
             not_before: Instant::now(),
+            problem: None,
             taken_back: BTreeMap::new(),
         }
     }
 
     pub(super) fn group(&self) -> &str {
         &self.group
+    }
+
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// The topic is another one, which has no acknowledgement of this member.
@@ -144,6 +151,9 @@ impl Acknowledging {
             tracing::warn!(%error, "the revision of the control topic that this member runs cannot be acknowledged; it is tried again");
             self.last = None;
             self.not_before = Instant::now() + WRITE_AGAIN;
+            self.problem = Some(error);
+        } else {
+            self.problem = None;
         }
     }
 

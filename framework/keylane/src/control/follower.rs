@@ -414,6 +414,12 @@ impl Follower {
                  is newly assigned starts: {problem}"
             ));
         }
+        if let Some(problem) = self.acknowledging.problem() {
+            return Some(format!(
+                "this member's revision of the control topic `{topic}` is in force, and cannot be acknowledged in it: \
+                 {problem}; check this client's permission to WRITE it"
+            ));
+        }
         if let Some((name, group)) = &self.foreign {
             return Some(format!(
                 "the control topic `{topic}` is also used by group `{group}`, by its member `{name}`: an order for one \

@@ -10,9 +10,9 @@
 //!   ([`Forwarding::forward`], in the rebalance callback). One that is not delivers nothing, on
 //!   either queue, without a word.
 //! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at
-//!   start-up. Only the readers of dead letters and of the control topic have it: they commit nothing and
-//!   go on with no partition that they have paused. Other errors of a partition do the same to it, and are put right by a seek
-//!   ([`FailedFetch`]).
+//!   start-up. Only the readers of dead letters and of the control topic have it: they commit nothing
+//!   and go on with no partition that they have paused. Other errors of a partition do the same to
+//!   it, and are put right by a seek ([`FailedFetch`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs.
 //!   Messages never leave [`FetchQueue::read`], not even by a panic, and [`Client`](super::Client)
 //!   drops the [`FetchQueue`] before the consumer.

@@ -116,7 +116,11 @@ impl WriteError {
     pub(crate) fn is_refusal(&self) -> bool {
         match &self.failure {
             WriteFailure::Kafka { code } => {
-                *code as i32 > 0 && *code != RDKafkaErrorCode::RequestTimedOut
+                let may_be_written = [
+                    RDKafkaErrorCode::RequestTimedOut,
+                    RDKafkaErrorCode::NotEnoughReplicasAfterAppend,
+                ];
+                *code as i32 > 0 && !may_be_written.contains(code)
             }
             WriteFailure::Abandoned | WriteFailure::WithoutOffset => false,
             _ => true,
@@ -205,6 +209,17 @@ mod tests {
 
     fn error(code: RDKafkaErrorCode) -> WriteError {
         WriteError::from_kafka("parking".into(), &KafkaError::MessageProduction(code), 7)
+    }
+
+    #[test]
+    fn an_answer_after_which_the_record_may_be_there_is_no_refusal() {
+        for code in [
+            RDKafkaErrorCode::RequestTimedOut,
+            RDKafkaErrorCode::NotEnoughReplicasAfterAppend,
+        ] {
+            assert!(!error(code).is_refusal(), "{code}");
+        }
+        assert!(error(RDKafkaErrorCode::NotEnoughReplicas).is_refusal());
     }
 
     #[test]

@@ -351,7 +351,25 @@ async fn a_pause_that_cannot_be_read_pauses_who_starts_and_is_no_applied_order()
     control.close(PATIENCE).await.unwrap();
 }
 
-/// A client that answers when it has 10 MB is no reason to see no order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_that_cannot_be_acknowledged_is_told() {
+    let broker = broker(1);
+    let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
+    broker
+        .cluster()
+        .request_errors(RDKafkaApiKey::Produce, &refusal);
+    let member = start(&broker, &Attempts::default()).await.unwrap();
+    eventually("the trouble names the permission", || {
+        let troubles = member.status().troubles;
+        troubles
+            .iter()
+            .any(|it| it.kind == TroubleKind::ControlTopic && it.message.contains("WRITE"))
+    })
+    .await;
+    member.shutdown().await.unwrap();
+}
+
+/// A fetch that is answered when it has 10 MB is no reason to see no order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_behind_fetch_settings_that_wait_is_seen_and_another_name_is_in_the_fix() {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();

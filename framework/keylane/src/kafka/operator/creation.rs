@@ -39,7 +39,7 @@ impl Operator {
             Some(Err((_, code))) => Err(OperatorError::refused(doing, code)),
             None => Err(OperatorError::Failed {
                 doing,
-                reason: "the brokers said nothing about it".to_owned(),
+                reason: "the answer does not name it".to_owned(),
             }),
         }
     }
