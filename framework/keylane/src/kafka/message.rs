@@ -7,7 +7,6 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::ops::Range;
 
 use bytes::BytesMut;
 use rdkafka::bindings as sys;
@@ -125,9 +124,7 @@ impl<'a> NativeMessage<'a> {
 unsafe fn copied(list: *const sys::rd_kafka_headers_t) -> Headers {
     // SAFETY: by the contract above.
     let count = unsafe { sys::rd_kafka_header_cnt(list) };
-    // An allocation for each value would cost more than all else of a record with many headers.
-    let mut values = BytesMut::new();
-    let mut names = Vec::with_capacity(count);
+    let mut all = Vec::with_capacity(count);
     for index in 0..count {
         let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
         // SAFETY: `list` is live, and the three out-pointers are valid places to write to.
@@ -139,18 +136,19 @@ unsafe fn copied(list: *const sys::rd_kafka_headers_t) -> Headers {
         }
         // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to
         // `list`.
-        let (name, value) =
-            unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
-        let range = value.map(|value| {
-            values.extend_from_slice(value);
-            values.len() - value.len()..values.len()
-        });
-        names.push((name, range));
+        all.push(unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) });
     }
-    let values = values.freeze();
-    let value = |range: Option<Range<usize>>| range.map(|range| values.slice(range));
-    let headers = names.into_iter();
-    let headers = headers.map(|(name, range)| (name.into_owned(), value(range)));
+    // An allocation for each value would cost more than all else of a record with many headers. It
+    // has their size: the limits of pending bytes count no more.
+    let lengths = all.iter().filter_map(|(_, value)| value.map(<[u8]>::len));
+    let mut values = BytesMut::with_capacity(lengths.sum());
+    for value in all.iter().filter_map(|(_, value)| *value) {
+        values.extend_from_slice(value);
+    }
+    let mut values = values.freeze();
+    let mut next = |value: &[u8]| values.split_to(value.len());
+    let headers = all.into_iter();
+    let headers = headers.map(|(name, value)| (name.into_owned(), value.map(&mut next)));
     Headers::of(headers.collect())
 }
 

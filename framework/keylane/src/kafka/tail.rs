@@ -107,14 +107,12 @@ impl Tail {
             return Err(TailError::Replaced(CUT));
         }
         let is_end = |error: &KafkaError| error.rdkafka_error_code() == Some(Code::PartitionEOF);
+        // Compaction leaves the offsets of what it removed: the end may be behind the last record.
+        // It may come together with an error.
+        let ends = read.failed_fetches.iter().filter(|failed| failed.is_end);
+        *position = ends.map(|end| end.offset).fold(*position, i64::max);
         match read.error {
-            // Compaction leaves the offsets of what it removed: the end may be behind the last
-            // record.
-            Some(error) if is_end(&error) => {
-                let ends = read.failed_fetches.iter().map(|end| end.offset);
-                *position = ends.fold(*position, i64::max);
-                Ok(())
-            }
+            Some(error) if is_end(&error) => Ok(()),
             Some(error) if is_lasting(&error) => Err(self.unreadable(&error)),
             Some(error) => {
                 tracing::debug!(topic = %self.topic, %error, "the control topic cannot be read just now");
