@@ -253,6 +253,11 @@ async fn what_an_operator_skips_is_counted_and_takes_no_room() {
         done.load(Ordering::Relaxed)
     })
     .await;
+    eventually("the first one waits", || {
+        let partitions = subscription.status().partitions;
+        partitions.iter().any(|it| it.snapshot.waiting == 1)
+    })
+    .await;
     assert_eq!(handle.skip("skips", 0, 0, note()).await, Ok(ActTime::Now));
     let labels = [("topic", "skips"), ("outcome", "skipped_by_operator")];
     eventually("each is counted", || {

@@ -145,7 +145,11 @@ async fn a_control_topic_that_loses_orders_is_named_with_the_fix() {
     refused(builder.clone(), &fix).await;
     let compact = [("cleanup.policy", "compact")];
     kafka.configure_topic(&control, &compact).await.unwrap();
-    let member = start(builder).await.unwrap();
+    // The broker accepts a policy before it shows it.
+    let member = wait_for("the policy is shown", DEADLINE, async || {
+        start(builder.clone()).await.ok()
+    })
+    .await;
     member.shutdown().await.unwrap();
 }
 

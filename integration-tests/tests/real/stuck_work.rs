@@ -205,7 +205,11 @@ async fn an_operator_has_the_record_dead_lettered_that_a_partition_stands_still_
         })
         .await;
     let status = seen("the partition stands still", &member, |p| {
-        p.paused && p.snapshot.settled_ahead >= WINDOW as u64 && p.oldest.is_some()
+        let oldest = p.oldest.as_ref();
+        p.paused
+            && p.snapshot.settled_ahead >= WINDOW as u64
+            // Not in its attempt, whose end the order would wait for.
+            && oldest.is_some_and(|it| it.state == RecordState::Waiting)
     })
     .await;
     let oldest = status.oldest.unwrap();

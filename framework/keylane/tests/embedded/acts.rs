@@ -66,8 +66,8 @@ impl Scene {
             .bootstrap_servers(broker.bootstrap_servers())
             .kafka_settings(EmbeddedBroker::client_settings())
             // A member that gets no CPU for a while is not to be thrown out: nothing may come
-            // twice.
-            .kafka("session.timeout.ms", "6000")
+            // twice. It stays alone: each rebalance after the first takes nearly as long.
+            .kafka("session.timeout.ms", "30000")
             .retry(Retry::in_place(5).backoff(Backoff::fixed(BACKOFF)));
         if let Some(dead_letter) = dead_letter {
             builder = builder.dead_letter(dead_letter);

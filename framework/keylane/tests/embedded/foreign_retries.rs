@@ -315,6 +315,12 @@ async fn when_an_operator_has_settled_what_is_held_nothing_says_that_it_is_any_l
     member.waits_with(&["`old`"]).await;
     let handle = member.subscription.handle();
     let note = || OperatorNote::new("ann", "INC-7");
+    eventually("both are read", || {
+        let partitions = member.subscription.status().partitions;
+        let mut retries = partitions.iter().filter(|it| &*it.topic == "tasks-retry");
+        retries.any(|it| it.partition == 0 && it.snapshot.pending == 2)
+    })
+    .await;
     let written = handle.dead_letter_now("tasks-retry", 0, 1, note()).await;
     assert_eq!(written, Ok(ActTime::Now));
     let skipped = handle.skip("tasks-retry", 0, 0, note()).await;
