@@ -30,12 +30,22 @@ pub async fn run() {
             .by("the test")
             .on_progress(|it| println!("{} of {}", it.done, it.turns))
     };
-    let ended = match task().resume("killed").await {
-        Err(RedriveTaskError::NoSuchTask { .. }) => {
-            let window = needed("WINDOW").parse().unwrap();
-            task().id("killed").window(window).run().await
+    let ended = loop {
+        match task().resume("killed").await {
+            Err(RedriveTaskError::NoSuchTask { .. }) => {}
+            // The member that ended it was killed before it printed that.
+            Err(RedriveTaskError::AlreadyEnded { state, .. }) => {
+                println!("ended {state:?}");
+                return;
+            }
+            resumed => break resumed.unwrap(),
         }
-        resumed => resumed,
+        let window = needed("WINDOW").parse().unwrap();
+        match task().id("killed").window(window).run().await {
+            // A member that was killed began it. Its commit was not visible before.
+            Err(RedriveTaskError::Unfinished { .. } | RedriveTaskError::IdTaken { .. }) => {}
+            begun => break begun.unwrap(),
+        }
     };
-    println!("ended {:?}", ended.unwrap().state);
+    println!("ended {:?}", ended.state);
 }

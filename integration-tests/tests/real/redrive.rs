@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader, Lines},
-    process::{ChildStdout, Command, Stdio},
-    sync::Arc,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
+    sync::{Arc, mpsc},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,11 +17,12 @@ use keylane_integration_tests::{
     kafka_or_skip,
     members::redrive::VARIABLE,
     process::Process,
-    wait::wait_until,
+    wait::{wait_for, wait_until},
 };
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
+use tokio::sync::Notify;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 3;
@@ -58,12 +59,16 @@ impl Scene {
         for topic in [&dead, &retry] {
             kafka.create_topic(topic, PARTITIONS, 1, &[]).await.unwrap();
         }
-        Self {
+        let scene = Self {
             kafka,
             dead,
             retry,
             group,
-        }
+        };
+        // A topic that a task creates may not be readable at once.
+        let (ops, policy) = (scene.ops(), [("cleanup.policy", "compact")]);
+        kafka.create_topic(ops.name(), 1, 1, &policy).await.unwrap();
+        scene
     }
 
     async fn write(&self, count: i64, keys: i64, reason: impl Fn(i64) -> &'static str) {
@@ -87,19 +92,50 @@ impl Scene {
             .by("the test")
     }
 
-    /// A task that is stopped after its first transaction.
+    /// A task that is stopped after its first transaction. It does not go on before the stop
+    /// arrives.
     async fn stopped(&self, id: &str, rate: u32) -> Ended {
-        let stop = Arc::new(tokio::sync::Notify::new());
+        let stop = Arc::new(Notify::new());
         let of_progress = stop.clone();
+        let (arrives, arrived) = mpsc::channel::<()>();
         let task = self.task().id(id).rate(rate).on_progress(move |it| {
             if it.done > 0 {
                 of_progress.notify_one();
+                // The stop drops the sender.
+                let _ = arrived.recv_timeout(DEADLINE);
             }
         });
-        task.stop(async move { stop.notified().await })
-            .run()
-            .await
-            .unwrap()
+        let stop = async move {
+            stop.notified().await;
+            drop(arrives);
+        };
+        task.stop(stop).run().await.unwrap()
+    }
+
+    /// Waits until the operations topic shows this state of a task: a broker answers a commit
+    /// before readers see it.
+    async fn await_state(&self, id: &str, state: TaskState) {
+        wait_for("the task's state is shown", DEADLINE, async || {
+            let found = self.ops().read().await.unwrap();
+            (found.task(id)?.record.state == state).then_some(())
+        })
+        .await;
+    }
+
+    /// Takes the lock away from the executor that holds it. What that one has committed is shown by
+    /// then.
+    async fn fence(&self) {
+        let id = format!("keylane-redrive/{}/{}", self.group, self.dead);
+        let servers = self.kafka.bootstrap_servers().to_owned();
+        let fence = move || {
+            let producer: BaseProducer = ClientConfig::new()
+                .set("bootstrap.servers", servers)
+                .set("transactional.id", id)
+                .create()
+                .unwrap();
+            producer.init_transactions(DEADLINE).unwrap();
+        };
+        tokio::task::spawn_blocking(fence).await.unwrap();
     }
 
     fn ops(&self) -> OpsTopic {
@@ -134,12 +170,12 @@ fn origin(copy: &StoredRecord) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_100_000_letters_each_that_matches_is_copied_once_and_in_order() {
+async fn of_20_000_letters_each_that_matches_is_copied_once_and_in_order() {
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka).await;
     let matches = |number: i64| number.wrapping_mul(7_919) % 100 == 0;
     scene
-        .write(100_000, 7, |number| {
+        .write(20_000, 7, |number| {
             if matches(number) {
                 "fatal"
             } else {
@@ -149,26 +185,27 @@ async fn of_100_000_letters_each_that_matches_is_copied_once_and_in_order() {
         .await;
     let filter = || Filter::parse(["reason=fatal"]).unwrap();
     let planned = scene.task().filter(filter()).plan().await.unwrap();
-    assert_eq!((planned.matched, planned.turns), (1_000, 1_000));
+    assert_eq!((planned.matched, planned.turns), (200, 200));
     let began = Instant::now();
     let ended = scene.task().filter(filter()).run().await.unwrap();
-    eprintln!("1,000 of 100,000 letters in {:.1?}", began.elapsed());
+    eprintln!("200 of 20,000 letters in {:.1?}", began.elapsed());
     assert_eq!(
         (ended.state, ended.progress.copied()),
-        (TaskState::Done, 1_000)
+        (TaskState::Done, 200)
     );
-    let wanted = (0..100_000).filter(|it| matches(*it));
+    let wanted = (0..20_000).filter(|it| matches(*it));
     scene
         .check_copies(wanted.map(|it| it / 10 * 10 + 9 - it % 10))
         .await;
+    scene.await_state(&ended.id, TaskState::Done).await;
     let again = scene.task().filter(filter()).run().await.unwrap();
-    assert_eq!((again.progress.copied(), again.counts.handled), (0, 1_000));
+    assert_eq!((again.progress.copied(), again.counts.handled), (0, 200));
 }
 
 /// A member that goes on with the task, and what it prints.
 struct Member {
     process: Process,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Member {
@@ -185,20 +222,43 @@ impl Member {
             .stdout(Stdio::piped())
             .spawn();
         let mut child = child.expect("it was built with this test");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let said = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let (line, lines) = mpsc::channel();
+        // It ends with the member's output.
+        std::thread::spawn(move || {
+            for said in said.map_while(Result::ok) {
+                if line.send(said).is_err() {
+                    break;
+                }
+            }
+        });
         Self {
             process: Process { child },
             lines,
         }
     }
 
+    /// The next line that it prints; `None` where its output has ended.
+    fn line(&self) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("no line within {DEADLINE:?}"),
+        }
+    }
+
+    /// What it prints last.
+    fn last_line(&self) -> Option<String> {
+        std::iter::from_fn(|| self.line()).last()
+    }
+
     /// Kills it at a random moment: after some of its transactions, or while it starts. Returns what it
-    /// said last; `None` where it had ended before.
+    /// said last; `None` where its task or the process had ended before.
     fn kill(mut self, transactions: u32, random: &mut Random) -> Option<String> {
         let mut last = None;
         if random.below(4) > 0 {
             let count = 1 + random.below(transactions) as usize;
-            last = self.lines.by_ref().take(count).last().map(Result::unwrap);
+            last = std::iter::from_fn(|| self.line()).take(count).last();
         } else {
             std::thread::sleep(Duration::from_millis(random.below(1_000).into()));
         }
@@ -207,10 +267,14 @@ impl Member {
         match self.process.child.try_wait().unwrap() {
             Some(ended) if ended.success() => None,
             Some(ended) => panic!("it failed after {last:?}: {ended}"),
+            None if last.as_deref() == Some(ENDED) => None,
             None => Some(last.unwrap_or_else(|| "starts".to_owned())),
         }
     }
 }
+
+/// What a member prints when its task has ended.
+const ENDED: &str = "ended Done";
 
 struct Random(u64);
 
@@ -253,8 +317,8 @@ async fn a_redrive_that_is_killed_again_and_again_loses_and_repeats_nothing() {
     assert!(!said.is_empty(), "seed {seed}: it was never killed");
     if said.len() == kills as usize {
         let member = Member::start(&scene, WINDOW);
-        let lines = tokio::task::spawn_blocking(move || member.lines.map(Result::unwrap).last());
-        assert_eq!(lines.await.unwrap().as_deref(), Some("ended Done"));
+        let last = tokio::task::spawn_blocking(move || member.last_line());
+        assert_eq!(last.await.unwrap().as_deref(), Some(ENDED));
     }
     eprintln!(
         "seed {seed}, killed at {said:?}, {:.1?} in all",
@@ -268,10 +332,10 @@ async fn a_redrive_that_is_killed_again_and_again_loses_and_repeats_nothing() {
         .unwrap();
     let repeated = seen.len() - LETTERS as usize;
     eprintln!("{repeated} copies of transactions that were aborted");
-    assert!(repeated <= WINDOW * kills as usize, "{repeated}");
+    // A transaction that is too slow is aborted too, without a kill.
+    assert!(repeated <= WINDOW * (kills as usize + 10), "{repeated}");
+    scene.await_state("killed", TaskState::Done).await;
     let state = scene.ops().read().await.unwrap();
-    let task = state.task("killed").unwrap();
-    assert_eq!(task.record.state, TaskState::Done);
     assert_eq!(
         state.handled(&scene.dead).ranges().count(),
         PARTITIONS as usize
@@ -282,7 +346,8 @@ async fn a_redrive_that_is_killed_again_and_again_loses_and_repeats_nothing() {
 async fn a_second_executor_fences_the_first_and_nothing_is_copied_twice() {
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka).await;
-    scene.write(500, 5, |_| "exhausted").await;
+    // One key: the turns are in the order of the origins. At this rate they take 200 s.
+    scene.write(4_000, 1, |_| "exhausted").await;
     let done = Arc::new(AtomicU64::new(0));
     let of_progress = done.clone();
     let first = scene.task().id("first").rate(20);
@@ -303,16 +368,36 @@ async fn a_second_executor_fences_the_first_and_nothing_is_copied_twice() {
     let so_far = done.load(Ordering::Relaxed);
     wait_until("the first one goes on", DEADLINE, is_at(so_far + 1)).await;
 
-    let second = scene.task().resume("first").await.unwrap();
-    assert_eq!(
-        first.await.unwrap().unwrap_err(),
-        RedriveTaskError::TakenOver
+    // The second one stops after some copies of its own.
+    let second = loop {
+        let stop = Arc::new(Notify::new());
+        let (of_progress, begins_at) = (stop.clone(), AtomicU64::new(u64::MAX));
+        let task = scene.task().on_progress(move |it| {
+            let begins_at = begins_at.fetch_min(it.done, Ordering::Relaxed);
+            if it.done.saturating_sub(begins_at) > 20 {
+                of_progress.notify_one();
+            }
+        });
+        let task = task.stop(async move { stop.notified().await });
+        match task.resume("first").await {
+            // It was too slow: the first one waited for it, and has taken the lock again.
+            Err(RedriveTaskError::TakenOver) => {}
+            ended => break ended.unwrap(),
+        }
+    };
+    let error = first.await.unwrap().unwrap_err();
+    // `Transaction`: it does not take the lock again for a second time.
+    assert!(
+        matches!(
+            error,
+            RedriveTaskError::TakenOver | RedriveTaskError::Transaction { .. }
+        ),
+        "{error}"
     );
-    assert_eq!(
-        (second.state, second.progress.copied()),
-        (TaskState::Done, 500)
-    );
-    scene.check_copies(0..500).await;
+    assert_eq!(second.state, TaskState::Running);
+    // Readers may not see yet what the second one has committed last.
+    scene.fence().await;
+    scene.check_copies(0..second.progress.done as i64).await;
 }
 
 /// As the brokers do where a transaction is open for too long: they give its transactional id another
@@ -321,30 +406,21 @@ async fn a_second_executor_fences_the_first_and_nothing_is_copied_twice() {
 async fn a_redrive_whose_lock_was_taken_away_goes_on_where_no_other_one_took_over() {
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka).await;
-    scene.write(400, 5, |_| "exhausted").await;
+    // They take 20 s, so that it is fenced while it runs.
+    scene.write(2_000, 5, |_| "exhausted").await;
     let done = Arc::new(AtomicU64::new(0));
     let of_progress = done.clone();
     let task = scene.task().id("first").rate(100);
     let task = task.on_progress(move |it| of_progress.store(it.done, Ordering::Relaxed));
     let running = tokio::spawn(task.run());
     wait_until("it copies", DEADLINE, || done.load(Ordering::Relaxed) > 0).await;
-    let id = format!("keylane-redrive/{}/{}", scene.group, scene.dead);
-    let servers = kafka.bootstrap_servers().to_owned();
-    let fence = move || {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", servers)
-            .set("transactional.id", id)
-            .create()
-            .unwrap();
-        producer.init_transactions(DEADLINE).unwrap();
-    };
-    tokio::task::spawn_blocking(fence).await.unwrap();
+    scene.fence().await;
     let ended = running.await.unwrap().unwrap();
     assert_eq!(
         (ended.state, ended.progress.copied()),
-        (TaskState::Done, 400)
+        (TaskState::Done, 2_000)
     );
-    scene.check_copies(0..400).await;
+    scene.check_copies(0..2_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -373,12 +449,19 @@ async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
     // The turns are in the order of the origins.
     scene.check_copies((0..done as i64).chain(250..300)).await;
 
+    // An operations topic that does not exist is created, and is compacted.
+    let group = format!("{}-new", scene.group);
+    let ops = OpsTopic::of(&group).bootstrap_servers(kafka.bootstrap_servers());
+    wait_for("the new topic is readable", DEADLINE, async || {
+        let resolved = ops.resolve(&scene.dead, [(0, 1..=1)], "ada", "").await;
+        resolved.inspect_err(|error| eprintln!("{error}")).ok()
+    })
+    .await;
     let servers = kafka.bootstrap_servers().to_owned();
-    let ops = scene.ops().name().to_owned();
     let settings = move || {
         let (servers, none) = (servers.into(), keylane::config::KafkaSettings::new());
         let operator = keylane::operator::Operator::connect(&servers, &none, "any", DEADLINE);
-        operator.unwrap().topic_settings(&ops).unwrap()
+        operator.unwrap().topic_settings(ops.name()).unwrap()
     };
     let settings = tokio::task::spawn_blocking(settings).await.unwrap();
     assert_eq!(settings["cleanup.policy"], "compact");
@@ -405,6 +488,7 @@ async fn letters_of_a_topic_that_was_re_created_are_none_that_were_redriven_befo
     let ops = scene.ops();
     let ended = scene.task().max(10).run().await.unwrap();
     assert_eq!(ended.progress.copied(), 10);
+    scene.await_state(&ended.id, TaskState::Done).await;
     let resolve = ops.resolve(
         &scene.dead,
         (0..PARTITIONS).map(|it| (it, 15..=19)),
@@ -414,8 +498,12 @@ async fn letters_of_a_topic_that_was_re_created_are_none_that_were_redriven_befo
     resolve.await.unwrap();
     let unfinished = scene.stopped("unfinished", 1).await;
     assert_eq!(unfinished.state, TaskState::Running);
-    let handled = scene.task().plan().await.unwrap().handled;
-    assert_eq!(handled, 15 + unfinished.progress.done);
+    let expected = 15 + unfinished.progress.done;
+    wait_for("what is handled is shown", DEADLINE, async || {
+        let planned = scene.task().plan().await.unwrap();
+        (planned.handled == expected).then_some(())
+    })
+    .await;
 
     kafka.delete_topic(&scene.dead).await.unwrap();
     kafka
@@ -480,8 +568,7 @@ impl Refusals {
             matches!(&error, RedriveTaskError::Refused { place: it, .. } if *it == place(refused[0])),
             "{error}"
         );
-        let state = scene.ops().read().await.unwrap();
-        assert_eq!(state.task("stops").unwrap().record.state, TaskState::Failed);
+        scene.await_state("stops", TaskState::Failed).await;
 
         let task = task(scene).on_refused(OnRefused::Skip);
         let ended = task.run().await.unwrap();

@@ -2,7 +2,7 @@
 //! What only transactions can show is tested on a real Kafka.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use super::common::{self, PATIENCE};
@@ -243,20 +243,23 @@ async fn what_matches_is_copied_once_in_the_order_of_its_keys_and_recorded() {
     assert_eq!(scene.copies().await.len(), 66);
 }
 
-/// Stopped by a progress callback: after the first transaction.
+/// A task that is stopped after its first transaction. It does not go on before the stop arrives.
 async fn stopped(scene: &Scene, id: &str) -> Ended {
     let stop = Arc::new(tokio::sync::Notify::new());
     let of_progress = stop.clone();
-    let task = scene.task().id(id).rate(4);
-    task.on_progress(move |it| {
+    let (arrives, arrived) = mpsc::channel::<()>();
+    let task = scene.task().id(id).rate(4).on_progress(move |it| {
         if it.done > 0 {
             of_progress.notify_one();
+            // The stop drops the sender.
+            let _ = arrived.recv_timeout(PATIENCE);
         }
-    })
-    .stop(async move { stop.notified().await })
-    .run()
-    .await
-    .unwrap()
+    });
+    let stop = async move {
+        stop.notified().await;
+        drop(arrives);
+    };
+    task.stop(stop).run().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

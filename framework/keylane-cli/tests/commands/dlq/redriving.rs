@@ -1,5 +1,6 @@
 //! `keylane dlq redrive`.
 
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use keylane::NewTask;
@@ -9,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::{DLQ, Letters, foreign, letter};
 use crate::{Answer, GROUP, PATIENCE, TOPIC, keylane_at};
@@ -355,18 +357,29 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(copies(&letters, RETRY).len(), 2);
 }
 
-/// A task that stops after its first copy: the others would take a second each.
+/// A task that stops after its first copy: it does not go on before the stop arrives, and each of
+/// the others would take a second.
 async fn stopped(letters: &Letters, id: &str) {
-    let (first, stop) = tokio::sync::oneshot::channel::<()>();
-    let first = std::sync::Mutex::new(Some(first));
+    let stop = Arc::new(Notify::new());
+    let of_progress = stop.clone();
+    let (arrives, arrived) = mpsc::channel::<()>();
     let ended = RedriveTask::of(DLQ)
         .bootstrap_servers(letters.scene.broker.bootstrap_servers())
         .id(id)
         .by("ada")
         .window(1)
         .rate(1)
-        .on_progress(move |_| drop(first.lock().unwrap().take()))
-        .stop(async { drop(stop.await) })
+        .on_progress(move |it| {
+            if it.done > 0 {
+                of_progress.notify_one();
+                // The stop drops the sender.
+                let _ = arrived.recv_timeout(PATIENCE);
+            }
+        })
+        .stop(async move {
+            stop.notified().await;
+            drop(arrives);
+        })
         .run()
         .await
         .unwrap();
