@@ -244,7 +244,7 @@ impl TopicReader {
         }
         match read.error {
             Some(error) if is_lasting(&error) => return Err(error.to_string()),
-            Some(error) if error.rdkafka_error_code() != Some(Code::PartitionEOF) => {
+            Some(error) if !is_end(&error) => {
                 tracing::debug!(topic = %self.topic, %error, "dead letters cannot be read just now");
             }
             _ => {}
@@ -292,6 +292,11 @@ pub(super) fn record(message: &NativeMessage<'_>, arena: &mut Arena) -> Record {
     let (key, value) = (message.key(), message.value());
     let at = message.timestamp_millis();
     Record::new(arena, message.offset(), at, key, value, headers)
+}
+
+/// The client has read a partition to its end.
+pub(super) fn is_end(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(Code::PartitionEOF)
 }
 
 /// Others pass, or the reader's patience ends.

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::fetch_queue::{FetchQueue, Forwarding};
-use super::letters::{ReaderContext, is_lasting, record};
+use super::letters::{ReaderContext, is_end, is_lasting, record};
 use super::native;
 use crate::kafka::config::{ClientSettings, creation_error};
 use crate::record::{Arena, Record};
@@ -192,10 +191,6 @@ impl SeekReader {
         }
         Ok(())
     }
-}
-
-fn is_end(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(Code::PartitionEOF)
 }
 
 #[cfg(test)]

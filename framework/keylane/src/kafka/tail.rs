@@ -9,6 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::fetch_queue::{FetchQueue, Forwarding};
+use super::letters::{is_end, is_lasting};
 use super::topic_ids::{Answer, Inquiry};
 use super::topics::LastError;
 use crate::kafka::config::{ClientSettings, creation_error};
@@ -106,13 +107,13 @@ impl Tail {
         if went_back {
             return Err(TailError::Replaced(CUT));
         }
-        let is_end = |error: &KafkaError| error.rdkafka_error_code() == Some(Code::PartitionEOF);
         // Compaction leaves the offsets of what it removed: the end may be behind the last record.
         // It may come together with an error.
         let ends = read.failed_fetches.iter().filter(|failed| failed.is_end);
         *position = ends.map(|end| end.offset).fold(*position, i64::max);
         match read.error {
             Some(error) if is_end(&error) => Ok(()),
+            // Others pass, or show in the query for the end.
             Some(error) if is_lasting(&error) => Err(self.unreadable(&error)),
             Some(error) => {
                 tracing::debug!(topic = %self.topic, %error, "the control topic cannot be read just now");
@@ -198,22 +199,6 @@ fn is_another(identity: &mut Identity, mut ask: impl FnMut() -> Answer) -> Resul
         }
     }
     unknown("the brokers do not agree on the topic's id")
-}
-
-/// Others pass, or show in the query for the end.
-fn is_lasting(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::MessageConsumptionFatal(_) => true,
-        KafkaError::MessageConsumption(code) => matches!(
-            code,
-            Code::TopicAuthorizationFailed
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownTopic
-                | Code::UnknownPartition
-                | Code::AutoOffsetReset
-        ),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
