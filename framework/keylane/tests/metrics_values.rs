@@ -327,14 +327,17 @@ async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absen
         let letter = task(number).partition((number % 3) as i32);
         producer.enqueue(letter).await.unwrap();
     }
-    // Two of the letters of partition 1 are resolved, and one that does not exist.
-    let resolved = NewTask::new(br#"{"v":1,"who":"ada","why":"","at":"2026-11-30T14:00:00.000Z"}"#)
-        .key("resolved/counted-dead/1/0/1");
-    let nothing = NewTask::new(br#"{"v":1,"who":"ada","why":"","at":"2026-11-30T14:00:00.000Z"}"#)
-        .key("resolved/counted-dead/1/100/100");
+    // Both letters of partition 1 are resolved, and one that does not exist.
+    let resolved = |key: &str| {
+        let value = r#"{"v":1,"who":"ada","why":"","at":"2026-11-30T14:00:00.000Z"}"#;
+        NewTask::new(value).key(key.to_owned())
+    };
     let operations = common::producer(broker.bootstrap_servers(), "counted-keylane-ops").await;
-    for record in [resolved, nothing] {
-        operations.enqueue(record).await.unwrap();
+    for key in [
+        "resolved/counted-dead/1/0/1",
+        "resolved/counted-dead/1/100/100",
+    ] {
+        operations.enqueue(resolved(key)).await.unwrap();
     }
     operations.close(PATIENCE).await.unwrap();
     let start = async |topic: &str, dead_letter: Option<DeadLetter>| {

@@ -320,6 +320,9 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
     use crate::kafka::config::{reader_config, side_client_config};
@@ -454,5 +457,44 @@ mod tests {
         assert!(told.contains("2 partitions"), "{told}");
         let mut scene = Scene::new("a group/keylane-ops");
         assert_eq!(scene.open(1), Open::Unknown);
+    }
+    /// As a broker with ACLs answers: to the query for the topic, and to the fetch.
+    #[test]
+    fn a_topic_that_may_not_be_read_is_no_number_and_the_permission_is_named() {
+        let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        let none = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let broker: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        broker.create_topic("operations", 1, 1).unwrap();
+        let servers = broker.bootstrap_servers();
+        let config = side_client_config(&servers, &BTreeMap::new()).unwrap();
+        let client = config.create_with_context(LastError::default()).unwrap();
+        let writer: BaseProducer = config.create().unwrap();
+        let record = BaseRecord::<(), str>::to("operations").payload("x");
+        writer.send(record).unwrap();
+        writer.flush(PATIENCE).unwrap();
+        let reader = reader_config(&servers, &BTreeMap::new()).unwrap();
+        let letters = Box::new(Closed::default());
+        let mut follower = OpsFollower::new(reader, "operations".to_owned(), letters);
+        let mut open = || {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let ranges = [LetterRange::new(0, 0, 3)];
+                let open = follower.count(&client, "dead", &ranges);
+                if open != Open::NoAnswer || Instant::now() >= deadline {
+                    return (open, follower.told.clone());
+                }
+            }
+        };
+        let check = |(open, told): (Open, Option<String>)| {
+            assert_eq!(open, Open::Unknown);
+            assert!(told.is_some_and(|it| it.contains("allow READ")));
+        };
+        broker.topic_error("operations", forbidden).unwrap();
+        check(open());
+        broker.topic_error("operations", none).unwrap();
+        broker.request_errors(RDKafkaApiKey::Fetch, &[forbidden; 20]);
+        check(open());
+        broker.clear_request_errors(RDKafkaApiKey::Fetch);
+        assert_eq!(open(), (Open::Letters(2), None));
     }
 }
