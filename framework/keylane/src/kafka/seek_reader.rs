@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::fetch_queue::{FetchQueue, Forwarding};
@@ -32,6 +33,7 @@ pub(crate) struct SeekReader {
     topic: String,
     /// The partition that is read, and the next offset.
     place: Option<(i32, i64)>,
+    is_forbidden: bool,
     arena: Arena,
 }
 
@@ -60,6 +62,7 @@ impl SeekReader {
             client,
             topic: topic.to_owned(),
             place: None,
+            is_forbidden: false,
             arena: Arena::default(),
         })
     }
@@ -67,6 +70,11 @@ impl SeekReader {
     /// The partition that is read, and the next offset: what is before it was read, or is gone.
     pub(crate) fn place(&self) -> Option<(i32, i64)> {
         self.place
+    }
+
+    /// Whether a read has failed because the ACLs do not let this client read.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.is_forbidden
     }
 
     /// The first offset of a partition, and the end that this client reads to: with
@@ -132,6 +140,7 @@ impl SeekReader {
             client,
             queue,
             place,
+            is_forbidden,
             arena,
             ..
         } = self;
@@ -155,7 +164,10 @@ impl SeekReader {
             *next = end.offset.max(*next);
         }
         match read.error {
-            Some(error) if is_lasting(&error) => Err(error.to_string()),
+            Some(error) if is_lasting(&error) => {
+                *is_forbidden |= error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed);
+                Err(error.to_string())
+            }
             Some(error) if !is_end(&error) => {
                 tracing::debug!(topic = %self.topic, %error, "cannot be read just now");
                 Ok(())

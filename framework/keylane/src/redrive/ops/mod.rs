@@ -7,12 +7,14 @@
 pub(crate) mod forms;
 mod handled;
 mod lost;
+mod open;
 pub(crate) mod records;
 mod resolved;
 mod state;
 mod topic;
 
 pub use handled::Handled;
+pub(crate) use open::OpenCount;
 pub use records::{
     CancelRequest, OnRefused, Resolution, TaskCounts, TaskProgress, TaskRecord, TaskResume,
     TaskSettings, TaskState,
