@@ -32,8 +32,8 @@ pub struct Service {
     pub admin: SocketAddr,
     /// What it calls.
     pub gateway: Gateway,
-    /// Events written each second.
-    pub rate: u32,
+    /// Events written each second, in tens.
+    pub rate: u64,
 }
 
 /// What became of a push: the record's place, the event, and the gateway's answer.

@@ -27,9 +27,9 @@ struct Arguments {
     /// While this file is there, the gateway runs on an old backup: it refuses some vehicles.
     #[arg(long, default_value = "/tmp/old-backup", value_name = "FILE")]
     old_backup: PathBuf,
-    /// Events written each second.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=900))]
-    rate: u32,
+    /// Events written each second, in tens.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(10..=900))]
+    rate: u64,
 }
 
 #[tokio::main]

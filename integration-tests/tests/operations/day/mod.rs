@@ -108,6 +108,11 @@ async fn the_page_of_an_operators_day_holds_command_by_command() {
         0,
         "copies were done before, and are not done again"
     );
+    assert_eq!(
+        stack.prometheus.fired().await,
+        ["KeylaneDeadLettersGrowing", "KeylaneWatermarkStalled"],
+        "what the page tells of, and no other"
+    );
     stack.end().await;
 }
 

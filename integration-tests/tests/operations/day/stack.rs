@@ -41,7 +41,7 @@ const SETTINGS: &str = include_str!("../../../../examples/operators-day/settings
 /// What the page gives the address of, and the test has another one for.
 const ADMIN: &str = "ADMIN";
 /// Commands that only look are repeated until they show what the page shows.
-const LOOKING: [&str; 8] = [
+const LOOKING: [&str; 9] = [
     "keylane lag ",
     "keylane oldest ",
     "keylane map ",
@@ -49,12 +49,13 @@ const LOOKING: [&str; 8] = [
     "keylane dlq ls ",
     "keylane dlq show ",
     "keylane dlq stats ",
+    "keylane dlq status ",
     "docker compose exec prometheus promtool query ",
 ];
 
 pub(super) struct Stack<K> {
     pub(super) kafka: K,
-    prometheus: Prometheus,
+    pub(super) prometheus: Prometheus,
     promtool: PathBuf,
     /// Where the command `keylane` is, and the files of the containers.
     directory: tempfile::TempDir,
@@ -106,19 +107,23 @@ impl<K: Deref<Target = Kafka>> Stack<K> {
         let is_looking = |line: &String| LOOKING.iter().any(|look| line.starts_with(look));
         let acts = step.commands.iter().rposition(|line| !is_looking(line));
         let (acts, looks) = step.commands.split_at(acts.map_or(0, |index| index + 1));
-        let of_acts = match looks.is_empty() {
-            true => self.run(acts, step.exit_code).await,
-            false => self.run(acts, 0).await,
-        };
+        let code_of_acts = if looks.is_empty() { step.exit_code } else { 0 };
+        let acted = self.run(acts, code_of_acts).await;
+        let acted =
+            acted.unwrap_or_else(|problem| panic!("{problem}; the service:\n{}", self.log()));
         let started = Instant::now();
         loop {
-            let output = of_acts.clone() + &self.run(looks, step.exit_code).await;
-            let Some(line) = step.missing_in(&output) else {
-                return;
+            let printed = self.run(looks, step.exit_code).await;
+            let problem = match printed.map(|looked| acted.clone() + &looked) {
+                Err(problem) => problem,
+                Ok(printed) => match step.missing_in(&printed) {
+                    None => return,
+                    Some(line) => format!("the page shows\n{line}\nand it prints\n{printed}"),
+                },
             };
             assert!(
                 !looks.is_empty() && started.elapsed() < DEADLINE,
-                "the page shows\n{line}\nand {:?} prints\n{output}\nthe service:\n{}",
+                "{:?}: {problem}; the service:\n{}",
                 step.commands,
                 self.log()
             );
@@ -126,8 +131,9 @@ impl<K: Deref<Target = Kafka>> Stack<K> {
         }
     }
 
-    /// What the commands print. The last one ends with this code, and the others with 0.
-    async fn run(&mut self, commands: &[String], exit_code: i32) -> String {
+    /// What the commands print; an error where the last one does not end with this code, or another
+    /// one not with 0.
+    async fn run(&mut self, commands: &[String], exit_code: i32) -> Result<String, String> {
         let mut printed = String::new();
         for (index, line) in commands.iter().enumerate() {
             let words: Vec<&str> = line.split(' ').collect();
@@ -142,10 +148,12 @@ impl<K: Deref<Target = Kafka>> Stack<K> {
             };
             let is_last = index + 1 == commands.len();
             let expected = if is_last { exit_code } else { 0 };
-            assert_eq!(code, expected, "`{line}` prints\n{text}");
+            if code != expected {
+                return Err(format!("`{line}` ends with {code}, and prints\n{text}"));
+            }
             printed.push_str(&text);
         }
-        printed
+        Ok(printed)
     }
 
     /// The addresses are those of the test.
@@ -163,15 +171,7 @@ impl<K: Deref<Target = Kafka>> Stack<K> {
     /// What the page does with containers, done with processes.
     async fn compose(&mut self, line: &str, words: &[&str]) -> (i32, String) {
         match words {
-            ["up", "--build", "--wait"] => {
-                self.start();
-                // The stack's health check.
-                wait_for("the service is ready", DEADLINE, async || {
-                    let (status, _) = get(self.admin, "/health/ready").await?;
-                    (status == 200).then_some(())
-                })
-                .await;
-            }
+            ["up", "--build", "--wait"] => self.start().await,
             ["start", "day"] => {
                 let written = self.kafka.read_all(TOPIC).await.unwrap();
                 let number = |value: &[u8]| {
@@ -182,7 +182,7 @@ impl<K: Deref<Target = Kafka>> Stack<K> {
                     .iter()
                     .map(|it| number(it.value.as_deref().unwrap()));
                 self.restart = Some((self.pushes().len(), written.collect()));
-                self.start();
+                self.start().await;
             }
             ["stop", "day"] => self.stop().await,
             ["exec", "day", command @ ("touch" | "rm"), file] => {
@@ -227,7 +227,8 @@ impl<K: Deref<Target = Kafka>> Stack<K> {
         (status.code().unwrap_or(-1), printed)
     }
 
-    fn start(&mut self) {
+    /// Returns when it is ready: only then is it scraped, as by a Prometheus that finds it late.
+    async fn start(&mut self) {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -259,6 +260,12 @@ impl<K: Deref<Target = Kafka>> Stack<K> {
             process: Process { child },
             reader,
         });
+        // The stack's health check.
+        wait_for("the service is ready", DEADLINE, async || {
+            let (status, _) = get(self.admin, "/health/ready").await?;
+            (status == 200).then_some(())
+        })
+        .await;
         self.prometheus.scrape(&[self.metrics]);
     }
 
