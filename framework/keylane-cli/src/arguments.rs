@@ -70,10 +70,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL")]
         admin: Vec<String>,
     },
-    /// Shows for each partition the oldest unsettled record and its age.
+    /// Shows for each partition the oldest unsettled record, its age and its key.
+    ///
+    /// What the record does, its attempts and its last error come from the members' admin endpoints,
+    /// and are unknown without them.
     Oldest {
         #[command(flatten)]
         group: GroupArguments,
+        /// The admin endpoint of a member, such as http://10.0.0.7:9465; repeated for each member.
+        #[arg(long, value_name = "URL")]
+        admin: Vec<String>,
     },
     /// Shows the decoded commit of a partition: what is settled ahead, the crash evidence, the log.
     Map {

@@ -1,6 +1,8 @@
 //! What runs in processes that tests start, and that end in the middle of their work. The program
 //! `member` is made of it.
 
+pub mod day;
+pub mod keylane;
 pub mod operations;
 pub mod poison;
 pub mod redrive;

@@ -299,6 +299,12 @@ fn report(topic: &str, ended: &Ended) -> Report {
             if beyond > 0 {
                 notes.push(format!("note: {beyond} further letters match, beyond --max"));
             }
+            if progress.copied() > 0 {
+                notes.push(format!(
+                    "note: copied is not processed yet: `keylane oldest {}` shows what waits",
+                    ended.group
+                ));
+            }
         }
         state => {
             let reason = ended.reason.as_deref().unwrap_or("no reason was given");

@@ -241,7 +241,7 @@ fn total(moves: &[&Move], figure: fn(&OffsetReset) -> Option<u64>) -> String {
 fn live_members(operator: &Operator) -> Result<Option<String>, Failure> {
     match operator.members() {
         Ok(Members::Classic { count, state }) if count > 0 => {
-            let text = format!("the group has {count} live members ({state}): stop them first");
+            let text = format!("the group has live members ({count}, {state}): stop them first");
             Ok(Some(text))
         }
         // The commit finds it out.
