@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{Cancellation, EpochLife};
 use crate::Headers;
-use crate::record::{Origin, Record, TaskMetadata, TraceParent};
+use crate::record::{Origin, Record, TaskMetadata, TraceParent, message_id};
 
 /// One decoded record, with its place and its number of attempts.
 ///
@@ -139,6 +139,26 @@ impl<T> Task<T> {
     /// The task's metadata as written by the producer helper (or a Decaton client) into `dt_meta`.
     pub fn metadata(&self) -> Option<&TaskMetadata> {
         self.record.metadata()
+    }
+
+    /// The message id: the same for every copy of the task, whatever topic and offset it is read
+    /// at. From the header `keylane-message-id`, which
+    /// [`TaskProducer`](crate::TaskProducer) writes; it stays through retries, dead letter and
+    /// redrive.
+    ///
+    /// By it a processor recognises a task that was enqueued twice. `None` where the record has no
+    /// such header, or one that is empty, no UTF-8 or longer than 255 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::TestTask;
+    ///
+    /// let task = TestTask::new(()).message_id("order-4711").build();
+    /// assert_eq!(task.message_id(), Some("order-4711"));
+    /// assert_eq!(TestTask::new(()).build().message_id(), None);
+    /// ```
+    pub fn message_id(&self) -> Option<&str> {
+        message_id::read(self.headers())
     }
 
     /// The trace that the record belongs to, and the span that made it, from the header

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::dead_letter::Intake;
 use crate::processing::{EpochLife, Source};
-use crate::record::{Arena, Record};
+use crate::record::{Arena, Record, message_id};
 use crate::{Headers, Task};
 
 /// Describes a task to hand to a processor under test.
@@ -110,9 +110,16 @@ impl<T> TestTask<T> {
         self
     }
 
-    /// The headers. A `dt_meta` among them is read as it would be from Kafka.
+    /// The headers, in place of those that are set already. A `dt_meta` among them is read as it
+    /// would be from Kafka.
     pub fn headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
+        self
+    }
+
+    /// The message id, after the headers that are set already.
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        self.headers.push(message_id::HEADER, id.into());
         self
     }
 

@@ -18,6 +18,7 @@ mod fetch_errors;
 mod foreign_retries;
 mod hot_keys;
 mod max_in_flight;
+mod message_ids;
 mod outages;
 mod pause;
 mod rebalance;
