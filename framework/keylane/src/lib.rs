@@ -81,6 +81,7 @@ pub mod dead_letter;
 #[doc(hidden)]
 pub mod fuzzing;
 mod kafka;
+pub mod layers;
 pub mod metrics;
 mod polling;
 pub mod processing;

@@ -8,6 +8,7 @@ use crate::config::{
     Blocker, BootstrapServers, ControlTopic, HotKeySettings, LegacyTasks, Limits, Outage, Reading,
     Tracing, Watchdog,
 };
+use crate::layers::{Layers, Stack};
 use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig, Success};
 
 use super::error::StartError;
@@ -17,13 +18,16 @@ use super::handle::Subscription;
 /// name; its documentation gives the default, the price and the effect.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start`"]
-pub struct SubscriptionBuilder {
+pub struct SubscriptionBuilder<L = ()> {
     config: SubscriptionConfig,
+    /// None is `()`: a subscription without layers has the types that it had before there were any.
+    layers: L,
 }
 
 impl From<SubscriptionConfig> for SubscriptionBuilder {
     fn from(config: SubscriptionConfig) -> Self {
-        Self { config }
+        let layers = ();
+        Self { config, layers }
     }
 }
 
@@ -74,7 +78,7 @@ impl Subscription {
     }
 }
 
-impl SubscriptionBuilder {
+impl<L> SubscriptionBuilder<L> {
     /// One more origin topic.
     ///
     /// # Examples
@@ -335,6 +339,34 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// Puts a [layer](crate::layers) around the processor, inside of those that are there: the first
+    /// one is the outermost.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use keylane::layers::{Failover, Timeout};
+    /// use keylane::{Subscription, Task, TaskError};
+    ///
+    /// async fn sms(task: Task<String>) -> Result<(), TaskError> {
+    ///     println!("by SMS: {}", task.payload());
+    ///     Ok(())
+    /// }
+    ///
+    /// // Push has two seconds. If it has not answered by then, there is an SMS.
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .layer(Failover::to(sms))
+    ///     .layer(Timeout::of(Duration::from_secs(2)));
+    /// # let _ = builder;
+    /// ```
+    pub fn layer<N>(self, layer: N) -> SubscriptionBuilder<Stack<L, N>> {
+        SubscriptionBuilder {
+            config: self.config,
+            layers: Stack::new(self.layers, layer),
+        }
+    }
+
     /// The settings as they are now.
     pub fn config(&self) -> &SubscriptionConfig {
         &self.config
@@ -367,7 +399,13 @@ impl SubscriptionBuilder {
         O: Into<Success> + 'static,
         D: Decode<T>,
         P: Processor<T, O>,
+        L: Layers<T, O, P>,
     {
-        Box::pin(super::start::start(self.config, decoder, processor))
+        let processor = self.layers.around(processor);
+        Box::pin(super::start::start::<T, L::Answer, D, L::Processor>(
+            self.config,
+            decoder,
+            processor,
+        ))
     }
 }

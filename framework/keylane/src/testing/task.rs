@@ -1,7 +1,7 @@
 //! Tasks for unit tests of a processor, without a broker.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::dead_letter::Intake;
 use crate::processing::{EpochLife, Source};
@@ -40,6 +40,7 @@ pub struct TestTask<T> {
     offset: i64,
     timestamp_millis: Option<i64>,
     attempt: u32,
+    failing_for_millis: u32,
     ends: Option<Instant>,
     life: Arc<EpochLife>,
 }
@@ -93,6 +94,7 @@ impl<T> TestTask<T> {
             offset: 0,
             timestamp_millis: None,
             attempt: 1,
+            failing_for_millis: 0,
             ends: None,
             life: Arc::default(),
         }
@@ -150,6 +152,12 @@ impl<T> TestTask<T> {
         self
     }
 
+    /// How long the record has been failing; see [`Task::failing_for`]. Without this, it has not.
+    pub fn failing_for(mut self, time: Duration) -> Self {
+        self.failing_for_millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self
+    }
+
     /// Whose task it is. Without this, of an assignment that lasts.
     pub fn of(mut self, assignment: &TestAssignment) -> Self {
         self.life = assignment.life.clone();
@@ -185,6 +193,7 @@ impl<T> TestTask<T> {
             record,
             source,
             attempt: self.attempt,
+            failing_for_millis: self.failing_for_millis,
             ends: self.ends,
         }
     }
