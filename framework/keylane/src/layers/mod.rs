@@ -76,6 +76,8 @@ mod fields;
 mod timeout;
 mod validate;
 
+#[doc(hidden)]
+pub use crate::processing::layer::UsesProcessor;
 pub use crate::processing::layer::{Layer, Layered, Layers, Next, Stack};
 pub use failover::Failover;
 pub use fields::Fields;

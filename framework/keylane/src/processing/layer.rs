@@ -158,14 +158,30 @@ where
 ///
 /// Implemented for what [`SubscriptionBuilder::layer`](crate::subscription::SubscriptionBuilder::layer)
 /// makes. `()` is no layers: the processor stays what it is.
-pub trait Layers<T, O, P>: sealed::Sealed {
-    /// The answer of the whole: `O` without layers, else [`Success`].
-    type Answer: Into<Success> + 'static;
-    /// The processor with the layers around it.
-    type Processor: Processor<T, Self::Answer>;
+pub trait Layers<T>: sealed::Sealed {
+    /// Puts them around the processor, and gives that away.
+    ///
+    /// Not an associated type for what comes out: where a processor does not fit, the compiler would
+    /// complain about that type as well.
+    #[doc(hidden)]
+    fn around<O, P, U>(self, processor: P, user: U) -> U::Output
+    where
+        O: Into<Success> + 'static,
+        P: Processor<T, O>,
+        U: UsesProcessor<T>;
+}
 
-    /// Puts them around it.
-    fn around(self, processor: P) -> Self::Processor;
+/// What takes a processor of whatever type.
+#[doc(hidden)]
+pub trait UsesProcessor<T> {
+    /// What it makes of it.
+    type Output;
+
+    /// Takes it.
+    fn take<O, P>(self, processor: P) -> Self::Output
+    where
+        O: Into<Success> + 'static,
+        P: Processor<T, O>;
 }
 
 /// Layers `Outer` around the layer `L`: what `.layer(..)` adds is further in than what is there.
@@ -188,32 +204,31 @@ impl<Outer, L> std::fmt::Debug for Stack<Outer, L> {
     }
 }
 
-impl<T, O, P> Layers<T, O, P> for ()
-where
-    O: Into<Success> + 'static,
-    P: Processor<T, O>,
-{
-    type Answer = O;
-    type Processor = P;
-
-    fn around(self, processor: P) -> P {
-        processor
+impl<T> Layers<T> for () {
+    fn around<O, P, U>(self, processor: P, user: U) -> U::Output
+    where
+        O: Into<Success> + 'static,
+        P: Processor<T, O>,
+        U: UsesProcessor<T>,
+    {
+        user.take(processor)
     }
 }
 
-impl<T, O, P, Outer, L> Layers<T, O, P> for Stack<Outer, L>
+impl<T, Outer, L> Layers<T> for Stack<Outer, L>
 where
     T: Send + 'static,
-    O: Into<Success> + 'static,
-    P: Processor<T, O>,
     L: Layer<T>,
-    Outer: Layers<T, Success, Layered<L, P, O>>,
+    Outer: Layers<T>,
 {
-    type Answer = Outer::Answer;
-    type Processor = Outer::Processor;
-
-    fn around(self, processor: P) -> Self::Processor {
-        self.outer.around(Layered::new(self.layer, processor))
+    fn around<O, P, U>(self, processor: P, user: U) -> U::Output
+    where
+        O: Into<Success> + 'static,
+        P: Processor<T, O>,
+        U: UsesProcessor<T>,
+    {
+        self.outer
+            .around(Layered::<L, P, O>::new(self.layer, processor), user)
     }
 }
 

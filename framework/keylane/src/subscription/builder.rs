@@ -1,6 +1,7 @@
 //! The builder: a thin layer over [`SubscriptionConfig`].
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::config::{
     Blocker, BootstrapServers, ControlTopic, HotKeySettings, LegacyTasks, Limits, Outage, Reading,
     Tracing, Watchdog,
 };
-use crate::layers::{Layers, Stack};
+use crate::layers::{Layers, Stack, UsesProcessor};
 use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig, Success};
 
 use super::error::StartError;
@@ -399,13 +400,34 @@ impl<L> SubscriptionBuilder<L> {
         O: Into<Success> + 'static,
         D: Decode<T>,
         P: Processor<T, O>,
-        L: Layers<T, O, P>,
+        L: Layers<T>,
     {
-        let processor = self.layers.around(processor);
-        Box::pin(super::start::start::<T, L::Answer, D, L::Processor>(
-            self.config,
+        let starts = Starts {
+            config: self.config,
             decoder,
-            processor,
-        ))
+            payload: PhantomData,
+        };
+        self.layers.around(processor, starts)
+    }
+}
+
+type Starting = Pin<Box<dyn Future<Output = Result<Subscription, StartError>> + Send>>;
+
+/// Starts a subscription once its processor is complete.
+struct Starts<T, D> {
+    config: SubscriptionConfig,
+    decoder: D,
+    payload: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static, D: Decode<T>> UsesProcessor<T> for Starts<T, D> {
+    type Output = Starting;
+
+    fn take<O, P>(self, processor: P) -> Starting
+    where
+        O: Into<Success> + 'static,
+        P: Processor<T, O>,
+    {
+        Box::pin(super::start::start(self.config, self.decoder, processor))
     }
 }

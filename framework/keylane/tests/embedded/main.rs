@@ -17,6 +17,7 @@ mod end_to_end;
 mod fetch_errors;
 mod foreign_retries;
 mod hot_keys;
+mod layers;
 mod max_in_flight;
 mod message_ids;
 mod outages;
