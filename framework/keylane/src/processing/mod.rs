@@ -4,12 +4,14 @@
 mod cancellation;
 pub(crate) mod decode;
 mod epoch;
+pub(crate) mod layer;
 pub(crate) mod processor;
 pub(crate) mod success;
 pub(crate) mod task;
 pub(crate) mod task_error;
 
 pub use cancellation::Cancellation;
+pub(crate) use processor::Processor;
 pub use processor::processor_fn;
 pub(crate) use success::Success;
 pub(crate) use task::Task;

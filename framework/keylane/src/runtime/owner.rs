@@ -352,6 +352,7 @@ impl Owner {
                 record: start.record.record.clone(),
                 source: owned.source.clone(),
                 attempt: start.attempt,
+                failing_for_millis: start.record.failing_for_millis(),
                 ends: at + owned.runtime.attempt_timeout,
             };
             if start.attempt == 1 {

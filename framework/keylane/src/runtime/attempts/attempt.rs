@@ -20,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) record: Record,
     pub(crate) source: Arc<Source>,
     pub(crate) attempt: u32,
+    /// See [`Task::failing_for`].
+    pub(crate) failing_for_millis: u32,
     /// When its time is up.
     pub(crate) ends: Instant,
 }
@@ -97,6 +99,7 @@ fn begin<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
         record,
         source,
         attempt,
+        failing_for_millis,
         ends,
     } = call;
     match work.decoder.decode(&record) {
@@ -105,6 +108,7 @@ fn begin<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
             record,
             source,
             attempt,
+            failing_for_millis,
             ends: Some(ends),
         })),
         Err(error) => Err(AttemptOutcome::failed(
@@ -305,6 +309,7 @@ mod tests {
             record,
             source,
             attempt: 1,
+            failing_for_millis: 0,
             ends: Instant::now() + Duration::from_secs(60),
         }
     }
