@@ -8,6 +8,8 @@ use keylane::SubscriptionHandle;
 
 use crate::access::{Hosts, Token};
 use crate::acts::ACT_TIMEOUT;
+use crate::dead_letters::PATIENCE;
+use crate::redrives::Redrives;
 use crate::routes::{Metrics, Shared};
 use crate::served::{AllServed, Served};
 use crate::{AdminError, AdminRoutes, AdminServer};
@@ -180,6 +182,7 @@ impl AdminServerBuilder {
             polling_limit: self.polling_limit,
             act_timeout: ACT_TIMEOUT,
             metrics: self.metrics,
+            redrives: Arc::new(Redrives::new(PATIENCE)),
         })
     }
 }
