@@ -79,8 +79,8 @@ impl AdminServerBuilder {
         self
     }
 
-    /// Allows pausing, resuming, shutting down and acts on keys and records to requests with
-    /// `Authorization: Bearer <token>`. Without it they are refused.
+    /// Allows pausing, resuming, shutting down, acts on keys and records, and redrives to requests
+    /// with `Authorization: Bearer <token>`. Without it they are refused.
     ///
     /// Take a long random one. It is never shown or logged.
     pub fn token(mut self, token: impl Into<String>) -> Self {

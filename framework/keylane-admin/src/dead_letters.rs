@@ -19,6 +19,8 @@ use keylane::status::State as Life;
 use crate::access;
 use crate::answers::json;
 use crate::dead_letters::answers::{Planned, Tasks, not_started, plan_refused, problem};
+#[cfg(test)]
+pub(crate) use crate::dead_letters::body::HEAD;
 use crate::dead_letters::body::{RedriveOrder, ResolveOrder, TaskOrder};
 use crate::orders::DryRun;
 use crate::problem::Problem;
@@ -67,7 +69,7 @@ pub(crate) async fn redrive(
     let named = (id.clone(), order.topic.clone());
     let task = order.task(&*served)?;
     let run = redrives.start(served.clone(), task, named, Work::Begin);
-    let here = match began(&*run.map_err(not_started)?).await {
+    let here = match began(&*run.map_err(not_started)?, redrives.patience).await {
         Err(RedriveTaskError::TakenOver) => {
             return Err(taken_over(&shared, &*served, &order.topic).await);
         }
@@ -122,7 +124,7 @@ pub(crate) async fn cancel(
     let (name, id) = at(path)?;
     let served = shared.find(&name)?;
     let order = TaskOrder::read(&body)?;
-    let operations = served.operations().patience(PATIENCE);
+    let operations = served.operations().patience(shared.redrives.patience);
     let cancelled = operations.cancel(&id, &order.by, &order.why);
     within(&shared, cancelled)
         .await?
@@ -155,7 +157,7 @@ pub(crate) async fn resume(
     let run = shared
         .redrives
         .start(served.clone(), task, named, Work::Resume);
-    let begun = began(&*run.map_err(not_started)?).await;
+    let begun = began(&*run.map_err(not_started)?, shared.redrives.patience).await;
     begun.map_err(|error| problem(&error))?;
     Ok(requested(&*served, "resume", &id))
 }
@@ -170,7 +172,7 @@ pub(crate) async fn resolve(
     access::authorize(shared.token.as_ref(), &headers)?;
     let served = shared.find(&at(path)?)?;
     let order = ResolveOrder::read(&body, &*served)?;
-    let operations = served.operations().patience(PATIENCE);
+    let operations = served.operations().patience(shared.redrives.patience);
     if order.dry_run == DryRun::No {
         let (topic, ranges) = (&*order.topic, order.ranges());
         let resolved = async {
@@ -196,7 +198,7 @@ pub(crate) async fn resolve(
 
 /// What the operations topic says now.
 async fn state(shared: &Shared, served: &dyn Served) -> Result<OpsState, Problem> {
-    let operations = served.operations().patience(PATIENCE);
+    let operations = served.operations().patience(shared.redrives.patience);
     let read = within(shared, operations.read()).await?;
     read.map_err(|error| problem(&error))
 }
@@ -216,8 +218,8 @@ fn here(shared: &Shared, served: &dyn Served) -> Option<Arc<Run>> {
 }
 
 /// Waits until it is known whether a run was refused.
-async fn began(run: &Run) -> Result<Here, RedriveTaskError> {
-    let here = run.begun(PATIENCE).await;
+async fn began(run: &Run, within: Duration) -> Result<Here, RedriveTaskError> {
+    let here = run.begun(within).await;
     match (here.phase, here.error.clone()) {
         (Phase::Failed, Some(error)) => Err(error),
         _ => Ok(here),

@@ -69,6 +69,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 6] = [
         Self::Starting,
         Self::Running,

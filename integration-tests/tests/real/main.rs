@@ -25,6 +25,7 @@ mod harness;
 mod idle_members;
 mod offset_resets;
 mod redrive;
+mod redrive_over_http;
 mod regressions;
 mod start_up;
 mod stuck_work;
