@@ -291,59 +291,86 @@ async fn letters_are_marked_as_handled_and_a_redrive_leaves_them_out() {
     }
 }
 
-/// For the comparison with the description.
-pub(super) async fn every_answer(path: &str, method: &str) -> Vec<Answer> {
+/// The paths of the description, each with an answer that it gave.
+type Given = Vec<(&'static str, Answer)>;
+
+const REDRIVE_PATH: &str = "/v1/subscriptions/{name}/dead-letters/redrive";
+const RESOLVE_PATH: &str = "/v1/subscriptions/{name}/dead-letters/resolve";
+const TASKS_PATH: &str = "/v1/subscriptions/{name}/dead-letters/tasks";
+const TASK_PATH: &str = "/v1/subscriptions/{name}/dead-letters/tasks/{task}";
+const CANCEL_PATH: &str = "/v1/subscriptions/{name}/dead-letters/tasks/{task}/cancel";
+const RESUME_PATH: &str = "/v1/subscriptions/{name}/dead-letters/tasks/{task}/resume";
+
+/// Every answer that there is about dead letters, for the comparison with the description.
+pub(super) async fn every_answer() -> Given {
     let scene = Scene::with((0..3).map(letter)).await;
-    let (shared, is_get) = (&scene.shared, method == "GET");
-    let meant = match path.rsplit('/').next() {
-        Some("resolve") => json!({"by": "ann", "why": "INC-7", "letters": [[0, 0, 0]]}),
-        _ => json!({"by": "ann", "why": "INC-7"}),
+    let mut given = refusals(&scene).await;
+    let held = |path: &str| path.replace("{name}", "a").replace("{task}", "held");
+    let mut post = async |path: &'static str, more: Value| {
+        let answer = scene.post(&held(path), more).await;
+        given.push((path, answer));
+    };
+    post(REDRIVE_PATH, json!({"dry_run": true})).await;
+    post(RESOLVE_PATH, json!({"letters": [[0, 0, 0]]})).await;
+    // It waits for its canary.
+    post(REDRIVE_PATH, json!({"name": "held", "canary": 1})).await;
+    post(REDRIVE_PATH, json!({})).await;
+    post(RESUME_PATH, json!({})).await;
+    for path in [TASKS_PATH, TASK_PATH] {
+        given.push((path, scene.get(&held(path)).await));
     }
-    .to_string();
-    let here = path.replace("{name}", "a").replace("{task}", "not-there");
-    let mut answers = Vec::new();
-    // A task that waits for its canary.
-    let order = json!({"name": "held", "canary": 1});
-    if path.ends_with("/redrive") {
-        answers.push(scene.post(&here, json!({"dry_run": true})).await);
+    scene.shared.redrives.shutdown(PATIENCE).await;
+    let elsewhere = shared([&scene.subscription], Some(TOKEN));
+    let body = r#"{"by": "bob", "why": "INC-8"}"#;
+    for path in [RESUME_PATH, CANCEL_PATH] {
+        given.push((path, send(&elsewhere, "POST", &held(path), body).await));
     }
-    let begun = scene.post(REDRIVE, order).await;
-    match path.ends_with("/redrive") {
-        true => answers.push(begun),
-        false => assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text),
-    }
-    answers.push(send(shared, method, &here, &meant).await);
-    answers.push(send(shared, method, &here.replace("not-there", "held"), &meant).await);
-    if path.ends_with("/resume") {
-        // On this server it runs, and so it does elsewhere once it has stopped here.
-        shared.redrives.shutdown(PATIENCE).await;
-        let elsewhere = super::shared([&scene.subscription], Some(TOKEN));
-        let held = here.replace("not-there", "held");
-        answers.push(send(&elsewhere, method, &held, &meant).await);
-        elsewhere.redrives.shutdown(PATIENCE).await;
-    }
-    if path.ends_with("/cancel") {
-        scene.await_state("held", "cancelled").await;
-        answers.push(send(shared, method, &here.replace("not-there", "held"), &meant).await);
-    }
-    if path.ends_with("/tasks") {
-        answers.push(send(shared, method, &format!("{here}?limit=0"), "").await);
-    }
-    if !is_get {
-        answers.push(send(shared, method, &here, "{}").await);
-        answers.push(send(shared, method, &here, &"x".repeat(1 << 20)).await);
-    }
-    let elsewhere = here.replace("/a/", "/b/");
-    answers.push(send(shared, method, &elsewhere, &meant).await);
-    let without = request(method, &here)
-        .body(Body::from(meant.clone()))
-        .unwrap();
-    answers.push(ask(shared, without).await);
+    scene.await_state("held", "cancelled").await;
+    let again = send(&elsewhere, "POST", &held(CANCEL_PATH), body).await;
+    given.push((CANCEL_PATH, again));
+    elsewhere.redrives.shutdown(PATIENCE).await;
+    given
+}
+
+async fn refusals(scene: &Scene) -> Given {
+    let (shared, mut given) = (&scene.shared, Given::new());
     let read_only = super::shared([&scene.subscription], None);
-    answers.push(send(&read_only, method, &here, &meant).await);
     let mut away = Arc::into_inner(super::shared([&running("a")], Some(TOKEN))).unwrap();
     away.redrives = Arc::new(Redrives::new(Duration::from_millis(20)));
-    answers.push(send(&Arc::new(away), method, &here, &meant).await);
-    shared.redrives.shutdown(PATIENCE).await;
-    answers
+    let away = Arc::new(away);
+    for (path, method) in [
+        (REDRIVE_PATH, "POST"),
+        (RESOLVE_PATH, "POST"),
+        (TASKS_PATH, "GET"),
+        (TASK_PATH, "GET"),
+        (CANCEL_PATH, "POST"),
+        (RESUME_PATH, "POST"),
+    ] {
+        let here = path.replace("{name}", "a").replace("{task}", "not-there");
+        let mut body = json!({"by": "ann", "why": "INC-7"});
+        if path == RESOLVE_PATH {
+            body["letters"] = json!([[0, 0, 0]]);
+        }
+        let body = body.to_string();
+        let mut give = async |shared: &Arc<Shared>, path_there: &str, body: &str| {
+            let answer = send(shared, method, path_there, body).await;
+            given.push((path, answer));
+        };
+        give(shared, &here.replace("/a/", "/b/"), &body).await;
+        give(&read_only, &here, &body).await;
+        give(&away, &here, &body).await;
+        if path.contains("{task}") {
+            give(shared, &here, &body).await;
+        }
+        match method {
+            "POST" => {
+                give(shared, &here, "{}").await;
+                give(shared, &here, &"x".repeat(1 << 20)).await;
+            }
+            _ => give(shared, &format!("{here}?limit=0"), "").await,
+        }
+        let without = request(method, &here).body(Body::from(body)).unwrap();
+        given.push((path, ask(shared, without).await));
+    }
+    given
 }
