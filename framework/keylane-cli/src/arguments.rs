@@ -18,7 +18,8 @@ pub(crate) use dlq::{
     By, DlqCommand, LettersArguments, LsArguments, OpenArgument, Place, PurgeArguments,
 };
 pub(crate) use redrive::{
-    ByArgument, CancelArguments, EditArguments, RedriveArguments, ResolveArguments, StatusArguments,
+    ByArgument, CancelArguments, EditArguments, RedriveArguments, ResolveArguments,
+    StatusArguments, SureArguments,
 };
 
 /// Looks into consumer groups of keylane.
@@ -142,7 +143,7 @@ pub(crate) enum Command {
     /// Writes one record to the dead-letter topic, and settles it by that.
     DeadLetterNow(RecordActArguments),
     /// Lets go the records that members hold because of an outage. Good ones may be among them.
-    Release(ActArguments),
+    Release(ReleaseArguments),
     /// Prints a completion script for a shell.
     Completion {
         /// The shell.
@@ -200,6 +201,14 @@ pub(crate) struct RecordActArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReleaseArguments {
+    #[command(flatten)]
+    pub(crate) members: ActArguments,
+    #[command(flatten)]
+    pub(crate) note: NoteArguments,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NoteArguments {
     /// Why, for the log and the dead letter.
     #[arg(long)]
@@ -207,6 +216,9 @@ pub(crate) struct NoteArguments {
     /// Who orders it. Without it, the environment USER.
     #[arg(long)]
     pub(crate) by: Option<String>,
+    /// Only says what it would do: which record, what runs, and how many records of the key wait.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -243,12 +255,8 @@ pub(crate) struct ResetArguments {
     /// Allows to pass over unsettled records below the target: the group never processes them.
     #[arg(long)]
     pub(crate) skip: bool,
-    /// Only shows what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Does it without a question.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) sure: SureArguments,
 }
 
 #[derive(Debug, Default, Args)]

@@ -140,11 +140,12 @@ pub use outage_guard::{
 pub use owner_watch::{BlockedOwner, OwnerWatch};
 pub use partition::{
     ActRefused, ActTime, Activity, Alarm, Blocker, BlockerPolicy, Blocking, Delivered, Delivery,
-    FailureHeaders, LaneOrder, MARK_PATIENCE, MOST_OWN_ORDERS, Mark, NEARLY_ALL_PERCENT,
-    NEARLY_FULL_PERCENT, Oldest, OperatorNote, ParkReason, Partition, PartitionDirectives,
-    PartitionSettings, Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest,
-    PublishResult, RecordState, RetriedNow, RetryTier, SUSPECT_PATIENCE, Settlement, SkipOrder,
-    Snapshot, Start, Success, Ticket, Verdict, Wait, WaitingFor, Watchdog,
+    FailureHeaders, KeyOutlook, LaneOrder, MARK_PATIENCE, MOST_OWN_ORDERS, Mark,
+    NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, OperatorNote, ParkReason, Partition,
+    PartitionDirectives, PartitionSettings, Paused, PendingView, PoisonFate, Poisoned, Publish,
+    PublishRequest, PublishResult, RecordOutlook, RecordState, RetriedNow, RetryTier,
+    SUSPECT_PATIENCE, Settlement, SkipOrder, Snapshot, Start, Success, Ticket, Verdict, Wait,
+    WaitingFor, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{

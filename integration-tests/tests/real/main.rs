@@ -26,6 +26,7 @@ mod idle_members;
 mod metrics;
 mod offset_resets;
 mod redrive;
+mod redrive_over_http;
 mod regressions;
 mod start_up;
 mod stuck_work;

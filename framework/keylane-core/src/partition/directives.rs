@@ -107,8 +107,18 @@ impl Directed {
         &mut self.own
     }
 
-    pub(super) fn own_paused_keys(&self) -> usize {
-        self.own.paused_keys.len()
+    pub(super) fn own_paused(&self) -> &BTreeSet<u64> {
+        &self.own.paused_keys
+    }
+
+    pub(super) fn own_skips(&self) -> &BTreeMap<Offset, SkipOrder> {
+        &self.own.skips
+    }
+
+    /// Whether this member pauses the key by itself, and whether it is directed to.
+    pub(super) fn pauses_by_source(&self, key: u64) -> (bool, bool) {
+        let is_given = self.given.paused_keys.contains(&key);
+        (self.own.paused_keys.contains(&key), is_given)
     }
 
     pub(super) fn pauses_keys(&self) -> bool {
@@ -116,7 +126,8 @@ impl Directed {
     }
 
     pub(super) fn pauses(&self, key: u64) -> bool {
-        self.given.paused_keys.contains(&key) || self.own.paused_keys.contains(&key)
+        let (is_own, is_given) = self.pauses_by_source(key);
+        is_own || is_given
     }
 
     /// The records from `first` on have this leader epoch.

@@ -10,7 +10,7 @@ use super::pending_record::PendingRecord;
 use super::report::report_skipped;
 use super::verdicts::carry_out;
 use crate::record::{KeyHash, Record};
-use crate::status::{Act, ActKind};
+use crate::status::{Act, ActKind, KeyAct, RecordAct};
 
 /// Carries an act out, and answers it. The caller may have gone.
 pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Moment) {
@@ -42,12 +42,29 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
             let _ = answer.send(time);
         }
         ActKind::DeadLetterNow(offset, answer) => {
-            let time = dead_letter_now(owned, offset, now);
+            let time =
+                check_orders(owned, offset).and_then(|()| owned.core.dead_letter_now(offset, now));
             log_offset(owned, "dead_letter_now", offset, &note, &time);
             if time.is_ok() {
                 owned.dead_letter_orders.insert(offset, note);
             }
             let _ = answer.send(time);
+        }
+        // Neither changes anything, and so neither is logged.
+        ActKind::TryKey(act, key, answer) => {
+            let (core, key) = (&owned.core, key.get());
+            let _ = answer.send(match act {
+                KeyAct::Pause => core.would_pause_key(key, now),
+                KeyAct::Resume => Ok(core.would_resume_key(key, now)),
+                KeyAct::RetryNow => core.would_retry_now(key, now),
+            });
+        }
+        ActKind::TryRecord(act, offset, answer) => {
+            let _ = answer.send(match act {
+                RecordAct::Skip => owned.core.would_skip(offset, now),
+                RecordAct::DeadLetterNow => check_orders(owned, offset)
+                    .and_then(|()| owned.core.would_dead_letter_now(offset, now)),
+            });
         }
     }
 }
@@ -60,16 +77,12 @@ pub(super) fn direct(owned: &mut OwnedPartition, directives: PartitionDirectives
 }
 
 /// An order is kept for its letter until its record is settled.
-fn dead_letter_now(
-    owned: &mut OwnedPartition,
-    offset: Offset,
-    now: Moment,
-) -> Result<ActTime, ActRefused> {
+fn check_orders(owned: &OwnedPartition, offset: Offset) -> Result<(), ActRefused> {
     let orders = &owned.dead_letter_orders;
-    if orders.len() >= MOST_OWN_ORDERS && !orders.contains_key(&offset) {
-        return Err(ActRefused::TooMany);
+    match orders.len() >= MOST_OWN_ORDERS && !orders.contains_key(&offset) {
+        true => Err(ActRefused::TooMany),
+        false => Ok(()),
     }
-    owned.core.dead_letter_now(offset, now)
 }
 
 /// A record that is to be skipped at its delivery, for the log.

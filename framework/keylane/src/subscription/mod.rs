@@ -4,6 +4,8 @@
 
 mod acts;
 mod builder;
+pub(crate) mod dead_letters;
+mod dry_run;
 pub(crate) mod error;
 pub(crate) mod handle;
 #[cfg(test)]
@@ -15,4 +17,5 @@ mod start;
 
 pub use acts::KeyResumed;
 pub use builder::SubscriptionBuilder;
-pub use keylane_core::{ActTime, OperatorNote, RetriedNow};
+pub use dry_run::{DryRun, RecordOutlook};
+pub use keylane_core::{ActTime, KeyOutlook, OperatorNote, RetriedNow};

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use keylane_core::Reset;
 
+use super::dead_letters::DeadLetterAccess;
 use super::error::StartError;
 use super::handle::Subscription;
 use super::membership;
@@ -45,7 +46,8 @@ where
         .named(config.label())
         .guarded_by(config.outage_guard())
         .limited_to(config.limits.max_in_flight)
-        .steered_by(config.control_topic_name());
+        .steered_by(config.control_topic_name())
+        .with_dead_letters(DeadLetterAccess::of(&config));
     let control = Arc::new(control);
     let name = SeriesName::claim(config.label());
     let metrics = Arc::new(SubscriptionMetrics::new(name.get()));

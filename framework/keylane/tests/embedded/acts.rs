@@ -221,6 +221,47 @@ async fn a_stuck_record_is_dead_lettered_by_an_order_that_the_letter_states_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_says_what_an_act_would_do_and_changes_nothing() {
+    let scene = Scene::new([1], None).await;
+    let handle = scene.subscription.handle();
+    scene.enqueue("a", [1, 2]).await;
+    scene.enqueue("b", [3]).await;
+    scene.done(&[3]).await;
+    eventually("it waits", || scene.oldest_is(0, RecordState::Waiting)).await;
+    let dry = handle.dry_run();
+    let found = dry.skip("tasks", 0, 0).await.unwrap();
+    assert_eq!(
+        (found.time, found.attempts, found.key_hash),
+        (ActTime::Now, Some(1), Some(key("a")))
+    );
+    assert_eq!((found.of_key.pending, found.of_key.waiting), (2, 1));
+    let behind = dry.skip("tasks", 0, 1).await.unwrap();
+    assert_eq!((behind.attempts, behind.of_key), (Some(0), found.of_key));
+    let early = dry.skip("tasks", 0, 7).await.unwrap();
+    assert_eq!((early.time, early.attempts), (ActTime::AtItsDelivery, None));
+    let found = dry.pause_key(None, key("a")).await.unwrap();
+    assert_eq!((found.pending, found.is_paused), (2, false));
+    let found = dry.retry_now(Some("tasks"), key("a")).await.unwrap();
+    assert_eq!((found.pending, found.waiting, found.running), (2, 1, 0));
+    // What the act refuses is refused.
+    assert_eq!(
+        dry.dead_letter_now("tasks", 0, 0).await,
+        Err(ActError::NoDeadLetterTopic)
+    );
+    assert_eq!(
+        dry.resume_key(Some("other"), key("a")).await,
+        Err(ActError::NothingAssigned)
+    );
+    assert_eq!(dry.release_held(), 0);
+    assert!(scene.oldest_is(0, RecordState::Waiting));
+    handle.pause_key(None, key("a"), note()).await.unwrap();
+    let found = dry.resume_key(None, key("a")).await.unwrap();
+    assert_eq!((found.is_paused, found.is_paused_elsewhere), (true, false));
+    assert_eq!(*scene.done.lock().unwrap(), [3]);
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_is_refused_without_a_topic_for_it() {
     let scene = Scene::new([], None).await;
     let handle = scene.subscription.handle();

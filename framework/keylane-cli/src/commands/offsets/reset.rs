@@ -60,7 +60,7 @@ pub(crate) fn run(
         notes.push(format!("note: {text}"));
     }
     let mut refusals = refusals.into_iter().flatten();
-    if arguments.dry_run {
+    if arguments.sure.dry_run {
         notes.extend(refusals.map(|text| format!("note: it would be refused: {text}")));
         notes.push("note: nothing was changed".to_owned());
         return Ok(report(arguments, &moves, notes, |_| Some("planned")));
@@ -72,7 +72,7 @@ pub(crate) fn run(
         notes.push("note: every partition is there already".to_owned());
         return Ok(report(arguments, &moves, notes, |_| None));
     }
-    if !arguments.yes {
+    if !arguments.sure.yes {
         confirm(ask, &question(arguments, &moves))?;
         check_again(&operator, arguments, &moves)?;
     }

@@ -9,6 +9,7 @@ mod handled;
 mod lost;
 mod open;
 pub(crate) mod records;
+mod report;
 mod resolved;
 mod state;
 mod topic;
@@ -19,6 +20,7 @@ pub use records::{
     CancelRequest, OnRefused, Resolution, TaskCounts, TaskProgress, TaskRecord, TaskResume,
     TaskSettings, TaskState,
 };
+pub use report::{CanaryReport, CancelReport, TaskReport};
 pub use state::{Dropped, OpsState, TaskStatus};
-pub(super) use topic::LONGEST_NAME;
 pub use topic::OpsTopic;
+pub(super) use topic::{LONGEST_NAME, LONGEST_REASON};

@@ -142,6 +142,9 @@ pub struct TaskRecord {
     pub(crate) target_ends: Vec<(String, i32, i64)>,
     /// Who started it.
     pub who: String,
+    /// Why, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The host where it was started.
     pub host: String,
     /// When it was started.
@@ -170,6 +173,9 @@ pub struct TaskRecord {
 pub struct TaskResume {
     /// Who resumed it.
     pub who: String,
+    /// Why, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// From where.
     pub host: String,
     /// When.
@@ -284,6 +290,7 @@ impl TaskRecord {
             ranges: Vec::new(),
             target_ends: Vec::new(),
             who: String::new(),
+            why: None,
             host: String::new(),
             started: clock::wall(),
             resumes: Vec::new(),
@@ -293,9 +300,10 @@ impl TaskRecord {
         }
     }
 
-    pub(crate) fn resume(&mut self, who: &str, host: &str) {
+    pub(crate) fn resume(&mut self, who: &str, why: Option<&str>, host: &str) {
         self.resumes.push(TaskResume {
             who: who.to_owned(),
+            why: why.map(str::to_owned),
             host: host.to_owned(),
             at: clock::wall(),
         });
@@ -447,7 +455,7 @@ mod tests {
             percent: 90,
         });
         task.ranges = vec![LetterRange::new(1, 2, 3)];
-        (0..25).for_each(|it| task.resume(&format!("operator {it}"), "here"));
+        (0..25).for_each(|it| task.resume(&format!("operator {it}"), None, "here"));
         assert_eq!(task.resumes.len(), 20);
         assert_eq!(task.resumes[19].who, "operator 24");
         task.end(TaskState::CanaryFailed, Some("3 of 5 failed".to_owned()));

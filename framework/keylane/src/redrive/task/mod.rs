@@ -22,7 +22,7 @@ use super::connection::{Connection, connection_setters};
 use super::copy::Target;
 use super::edit::{Edit, LONGEST_TEXT};
 use super::ops::records::TaskRecord;
-use super::ops::{LONGEST_NAME, OnRefused, OpsTopic, TaskSettings};
+use super::ops::{LONGEST_NAME, LONGEST_REASON, OnRefused, OpsTopic, TaskSettings};
 use super::task_error::RedriveTaskError;
 use super::{Letters, Redrive};
 use crate::dead_letter::Filter;
@@ -31,7 +31,7 @@ use crate::support::{clock, panics};
 use scan::Scan;
 use setup::{Setup, Start, execute};
 
-pub use report::{Ended, Planned, RedriveProgress, Refusals};
+pub use report::{Ended, PlanRefusal, Planned, RedriveProgress, Refusals};
 
 /// Copies the dead letters of a topic that match a filter, as one task.
 ///
@@ -97,6 +97,7 @@ pub struct RedriveTask {
     edit: Option<Box<dyn Edit>>,
     id: Option<String>,
     who: Option<String>,
+    why: Option<String>,
     take_over: bool,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     on_progress: OnProgress,
@@ -121,6 +122,7 @@ impl RedriveTask {
             edit: None,
             id: None,
             who: None,
+            why: None,
             take_over: false,
             stop: Box::pin(std::future::pending()),
             on_progress: Box::new(|_| {}),
@@ -219,9 +221,20 @@ impl RedriveTask {
         self
     }
 
+    /// A new name for a task: the time, and four random digits.
+    pub fn new_id() -> String {
+        new_id()
+    }
+
     /// Who begins or resumes the task, for the record. Default: the variable `USER`.
     pub fn by(mut self, who: impl Into<String>) -> Self {
         self.who = Some(who.into());
+        self
+    }
+
+    /// Why, for the record. At most 4 KiB. Default: nothing.
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
         self
     }
 
@@ -339,6 +352,7 @@ impl RedriveTask {
         record.counts.refused = refused - of_guard;
         record.ranges.clone_from(&scan.ranges);
         record.who = self.who();
+        record.why.clone_from(&self.why);
         record.host = host();
         let start = Start::New {
             id: self.id.clone().unwrap_or_else(new_id),
@@ -350,7 +364,7 @@ impl RedriveTask {
 
     /// Goes on with a task that was stopped, or whose process was killed, with the settings that it
     /// was started with. Set the group, which is needed, and how the task is run: brokers, edit, stop,
-    /// progress, who resumes it. A run that has not ended is fenced, and ends with
+    /// progress, who resumes it. A [`MergePatch`](super::MergePatch) may be left out: the task has it. A run that has not ended is fenced, and ends with
     /// [`RedriveTaskError::TakenOver`]. The task's record names who resumed it.
     ///
     /// # Errors
@@ -378,6 +392,7 @@ impl RedriveTask {
         let setup = Setup {
             ops: self.ops(&group),
             who: self.who(),
+            why: self.why,
             host: host(),
             connection: self.connection,
             topic: self.topic,
@@ -515,6 +530,13 @@ impl RedriveTask {
     fn check_run(&self) -> Result<(), RedriveTaskError> {
         if self.who().len() > LONGEST_NAME {
             return wrong("the name of who begins a redrive has at most 255 bytes");
+        }
+        if self
+            .why
+            .as_ref()
+            .is_some_and(|why| why.len() > LONGEST_REASON)
+        {
+            return wrong("the reason of a redrive has at most 4,096 bytes");
         }
         if let Some(edit) = &self.edit
             && edit.text().len() > LONGEST_TEXT
