@@ -44,20 +44,33 @@ impl Postgres {
     /// With `CI=true`, when it is not installed; and when it does not start.
     pub async fn start() -> Option<Self> {
         let programs = programs()?;
-        let directory = tempfile::Builder::new().prefix("keylane-postgres-").tempdir();
+        let directory = tempfile::Builder::new()
+            .prefix("keylane-postgres-")
+            .tempdir();
         let directory = directory.expect("a directory for the data");
         let (uid, gid) = owner();
         chown(directory.path(), Some(uid), Some(gid)).expect("the directory has its owner");
         let data = directory.path().join("data");
         let made = Command::new(programs.join("initdb"))
-            .args(["--no-sync", "--auth=trust", "--username=keylane", "--locale=C", "--encoding=UTF8", "-D"])
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--username=keylane",
+                "--locale=C",
+                "--encoding=UTF8",
+                "-D",
+            ])
             .arg(&data)
             .uid(uid)
             .gid(gid)
             .current_dir(directory.path())
             .output()
             .expect("initdb starts");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         let mut server = Self {
             programs,
             port: free_ports(1).expect("a free port")[0],
@@ -99,7 +112,12 @@ impl Postgres {
             .arg(self.programs.join("postgres"))
             .arg("-D")
             .arg(self.directory.path().join("data"))
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={}", self.port)]);
+            .args([
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                &format!("port={}", self.port),
+            ]);
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
@@ -114,9 +132,11 @@ impl Postgres {
             .expect("postgres starts");
         self.guard = Some(guard);
         let pool = self.pool(1);
-        wait_for(&format!("postgres answers ({})", log.display()), READY, async || {
-            sqlx::query("select 1").execute(&pool).await.ok()
-        })
+        wait_for(
+            &format!("postgres answers ({})", log.display()),
+            READY,
+            async || sqlx::query("select 1").execute(&pool).await.ok(),
+        )
         .await;
         pool.close().await;
     }
@@ -158,7 +178,10 @@ fn programs() -> Option<PathBuf> {
     static SAID: OnceLock<()> = OnceLock::new();
     let of_variable = std::env::var_os("POSTGRES_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut of_debian: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
     of_debian.sort();
     let found = of_variable
@@ -168,7 +191,10 @@ fn programs() -> Option<PathBuf> {
         .find(|directory: &PathBuf| has_all(directory));
     if found.is_none() {
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!ci, "PostgreSQL is required where CI=true: install Debian's package postgresql");
+        assert!(
+            !ci,
+            "PostgreSQL is required where CI=true: install Debian's package postgresql"
+        );
         SAID.get_or_init(|| {
             let reason = "initdb and postgres are neither in POSTGRES_BIN, nor on the path, nor in /usr/lib/postgresql";
             let _ = writeln!(std::io::stderr(), "SKIPPED, no PostgreSQL: {reason}");
@@ -178,5 +204,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 fn has_all(directory: &Path) -> bool {
-    ["initdb", "postgres"].iter().all(|it| directory.join(it).is_file())
+    ["initdb", "postgres"]
+        .iter()
+        .all(|it| directory.join(it).is_file())
 }

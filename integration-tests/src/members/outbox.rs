@@ -37,7 +37,10 @@ pub async fn run() {
         .await
         .unwrap();
     let end_of_input = tokio::task::spawn_blocking(|| {
-        while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+        while std::io::stdin()
+            .read(&mut [0; 64])
+            .is_ok_and(|read| read > 0)
+        {}
     });
     relay.run_until(end_of_input).await.unwrap();
 }

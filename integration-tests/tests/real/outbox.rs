@@ -72,7 +72,10 @@ impl Scene {
         transaction: &mut Transaction<'_, Db>,
         key: &str,
     ) -> Result<(), sqlx::Error> {
-        let id = match outbox.enqueue(transaction, NewTask::new("event").key(key)).await {
+        let id = match outbox
+            .enqueue(transaction, NewTask::new("event").key(key))
+            .await
+        {
             Ok(id) => id,
             Err(OutboxError::Database { source, .. }) => return Err(source),
             Err(other) => panic!("{other}"),
@@ -95,9 +98,12 @@ impl Scene {
 
         let mut shared = self.pool.begin().await?;
         // In one order everywhere: otherwise transactions wait for each other.
-        let keys: BTreeSet<usize> = [round * 7 + writer, round * 3].map(|it| it % SHARED_KEYS).into();
+        let keys: BTreeSet<usize> = [round * 7 + writer, round * 3]
+            .map(|it| it % SHARED_KEYS)
+            .into();
         for key in keys {
-            self.put(&self.ordered, &mut shared, &format!("shared-{key}")).await?;
+            self.put(&self.ordered, &mut shared, &format!("shared-{key}"))
+                .await?;
         }
         if round % 10 == 9 {
             return shared.rollback().await;
@@ -109,7 +115,8 @@ impl Scene {
 
     async fn write(self: Arc<Self>, writer: usize) {
         for round in 0.. {
-            if self.ends.load(Ordering::Relaxed) && self.enqueued.load(Ordering::Relaxed) >= rows() {
+            if self.ends.load(Ordering::Relaxed) && self.enqueued.load(Ordering::Relaxed) >= rows()
+            {
                 return;
             }
             // The database is away for a moment.
@@ -194,7 +201,9 @@ async fn every_committed_row_is_published_in_order_while_relays_are_killed_stopp
     let scene = Scene::new(&postgres, &topic).await;
     let mut relays: Vec<Process> = (0..3).map(|_| relay(&postgres, kafka)).collect();
     scene
-        .until("each relay has a bucket", async |scene| scene.holders().await == Some((3, 4)))
+        .until("each relay has a bucket", async |scene| {
+            scene.holders().await == Some((3, 4))
+        })
         .await;
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(scene.clone().write(writer)))
@@ -213,18 +222,24 @@ async fn every_committed_row_is_published_in_order_while_relays_are_killed_stopp
     // One is stopped for longer than its lease. When it goes on it must not publish what it has read.
     relays[1].signal(Signal::STOP).unwrap();
     scene
-        .until("one has all", async |scene| scene.holders().await == Some((1, 4)))
+        .until("one has all", async |scene| {
+            scene.holders().await == Some((1, 4))
+        })
         .await;
     relays[1].signal(Signal::CONT).unwrap();
     relays[0] = relay(&postgres, kafka);
     scene
-        .until("all three have some", async |scene| scene.holders().await == Some((3, 4)))
+        .until("all three have some", async |scene| {
+            scene.holders().await == Some((3, 4))
+        })
         .await;
 
     postgres.restart().await;
     kills += 1;
     scene
-        .until("all three have some", async |scene| scene.holders().await == Some((3, 4)))
+        .until("all three have some", async |scene| {
+            scene.holders().await == Some((3, 4))
+        })
         .await;
     relays[2].child.kill().unwrap();
     kills += 1;
@@ -233,13 +248,17 @@ async fn every_committed_row_is_published_in_order_while_relays_are_killed_stopp
     for writer in writers {
         writer.await.unwrap();
     }
-    scene.until("all is sent", async |scene| scene.unsent().await == Some(0)).await;
+    scene
+        .until("all is sent", async |scene| scene.unsent().await == Some(0))
+        .await;
     // Those that are left end in an orderly way, and give up their buckets.
     for relay in &mut relays {
         drop(relay.child.stdin.take());
     }
     scene
-        .until("none has a bucket", async |scene| scene.holders().await == Some((0, 0)))
+        .until("none has a bucket", async |scene| {
+            scene.holders().await == Some((0, 0))
+        })
         .await;
     for mut relay in relays.drain(..2) {
         assert!(relay.child.wait().unwrap().success());
@@ -274,9 +293,16 @@ async fn a_row_that_kafka_refuses_is_set_aside_and_is_sent_once_it_is_allowed() 
     outbox.migrate().await.unwrap();
     let mut transaction = pool.begin().await.unwrap();
     // What cannot be compressed.
-    let large: Vec<u8> = (0..40_000_u32).flat_map(|it| it.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let large: Vec<u8> = (0..40_000_u32)
+        .flat_map(|it| it.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
     let mut ids: Vec<OutboxId> = Vec::new();
-    for (key, value) in [("a", b"a0".to_vec()), ("b", large.clone()), ("b", b"b1".to_vec()), ("c", b"c0".to_vec())] {
+    for (key, value) in [
+        ("a", b"a0".to_vec()),
+        ("b", large.clone()),
+        ("b", b"b1".to_vec()),
+        ("c", b"c0".to_vec()),
+    ] {
         let task = NewTask::new(value).key(key);
         ids.push(outbox.enqueue(&mut transaction, task).await.unwrap());
     }
