@@ -1,6 +1,6 @@
 //! A member in a process of its own, so that a test can stop it at any moment: `member BOOTSTRAP
 //! GROUP TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`:
-//! `member day|operations|poison|redrive`, which reads the rest from variables. By the name
+//! `member day|operations|outbox|poison|redrive`, which reads the rest from variables. By the name
 //! `keylane` it is that command.
 //!
 //! The first one prints a line for the beginning and the end of each attempt (see `line`), and
@@ -39,6 +39,10 @@ async fn main() -> ExitCode {
         }
         Some("operations") => {
             members::operations::run().await;
+            return ExitCode::SUCCESS;
+        }
+        Some("outbox") => {
+            members::outbox::run().await;
             return ExitCode::SUCCESS;
         }
         Some("poison") => {

@@ -25,6 +25,7 @@ mod harness;
 mod idle_members;
 mod metrics;
 mod offset_resets;
+mod outbox;
 mod redrive;
 mod redrive_over_http;
 mod regressions;
