@@ -99,6 +99,7 @@ pub mod member;
 mod offset;
 mod offset_reset;
 mod outage_guard;
+pub mod outbox;
 mod owner_watch;
 mod partition;
 mod paused_by;

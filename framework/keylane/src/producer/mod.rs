@@ -20,6 +20,7 @@
 // | `partition_count` | the topics that keylane writes to by itself, and how many partitions they have |
 // | `topic_check` | whether the topic exists, checked at start-up |
 // | `transactions` | transactions of one producer, and the lock that its transactional id is |
+// | `outbox` | what the crate `keylane-sql` writes with |
 
 mod alone;
 pub(crate) mod builder;
@@ -27,6 +28,8 @@ mod client;
 mod config;
 pub(crate) mod enqueue_error;
 pub(crate) mod new_task;
+#[doc(hidden)]
+pub mod outbox;
 mod outgoing;
 mod partition_count;
 mod pending;

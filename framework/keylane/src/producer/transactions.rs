@@ -41,6 +41,7 @@ const AGAIN_AFTER_AT_MOST: Duration = Duration::from_secs(2);
 /// transaction fails.
 pub(crate) struct Transactions {
     producer: BaseProducer<Answers>,
+    id: String,
     message_max_bytes: usize,
     patience: Duration,
 }
@@ -141,6 +142,7 @@ impl Transactions {
         let producer = BaseProducer::from_config_and_context(&config, Answers::default());
         let taken = Self {
             producer: producer.map_err(creation_error)?,
+            id: id.to_owned(),
             message_max_bytes: message_max_bytes.unwrap_or(1_000_000),
             patience,
         };
@@ -354,7 +356,7 @@ impl Transactions {
         if is_fenced(error.code()) {
             return Attempt::Final(TransactionError::Fenced);
         }
-        let reason = format!("{error}{}{}", self.cause(), advice(error.code()));
+        let reason = format!("{error}{}{}", self.cause(), advice(error.code(), &self.id));
         match error.txn_requires_abort() || error.is_retriable() {
             true => Attempt::Again(reason),
             false => Attempt::Final(TransactionError::Failed(reason)),
@@ -371,7 +373,7 @@ impl Transactions {
         let (code, reason) = self.producer.client().fatal_error()?;
         Some(match is_fenced(code) {
             true => TransactionError::Fenced,
-            false => TransactionError::Lost(reason + advice(code)),
+            false => TransactionError::Lost(reason + &advice(code, &self.id)),
         })
     }
 }
@@ -418,12 +420,14 @@ fn judged(unwritten: Vec<(usize, WriteError)>) -> Attempt {
     )
 }
 
-fn advice(code: Code) -> &'static str {
+/// The ids of one kind begin alike, up to the first slash.
+fn advice(code: Code, id: &str) -> String {
+    let kind = id.split_once('/').map_or(id, |(kind, _)| kind);
     match code {
-        Code::TransactionalIdAuthorizationFailed => {
-            "; allow this client WRITE and DESCRIBE on transactional ids that begin with keylane-redrive/"
-        }
-        _ => "",
+        Code::TransactionalIdAuthorizationFailed => format!(
+            "; allow this client WRITE and DESCRIBE on transactional ids that begin with {kind}/"
+        ),
+        _ => String::new(),
     }
 }
 
@@ -505,7 +509,8 @@ mod tests {
 
     #[test]
     fn a_transactional_id_that_is_not_allowed_names_the_fix() {
-        let advice = advice(Code::TransactionalIdAuthorizationFailed);
+        let code = Code::TransactionalIdAuthorizationFailed;
+        let advice = advice(code, "keylane-redrive/group/topic");
         assert!(advice.contains("keylane-redrive/"), "{advice}");
     }
 }
