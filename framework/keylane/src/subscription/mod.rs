@@ -4,6 +4,7 @@
 
 mod acts;
 mod builder;
+mod committed;
 pub(crate) mod dead_letters;
 mod dry_run;
 pub(crate) mod error;
@@ -17,5 +18,7 @@ mod start;
 
 pub use acts::KeyResumed;
 pub use builder::SubscriptionBuilder;
+#[doc(hidden)]
+pub use committed::{CommittedLog, GroupPositions};
 pub use dry_run::{DryRun, RecordOutlook};
 pub use keylane_core::{ActTime, KeyOutlook, OperatorNote, RetriedNow};
