@@ -94,7 +94,21 @@ impl<R> Partition<R> {
             .collect()
     }
 
-    /// Pauses a key until [`resume_key`](Self::resume_key), or the end of the epoch.
+    /// What operators order of this member alone: the keys that it pauses and the offsets that it
+    /// skips by itself. Settled ones may be among these.
+    pub fn own_orders(&self) -> &PartitionDirectives {
+        self.directed.own_orders()
+    }
+
+    /// Takes over what an earlier epoch of the same assignment had as its
+    /// [own](Self::own_orders), before anything is delivered. The caller leaves out skips where the
+    /// log is another one.
+    pub fn inherit_own_orders(&mut self, orders: PartitionDirectives) {
+        *self.directed.own() = orders;
+    }
+
+    /// Pauses a key until [`resume_key`](Self::resume_key), or the end of the epoch, unless the next
+    /// one [inherits](Self::inherit_own_orders) it.
     ///
     /// # Errors
     /// Too many are paused, or the partition is being given up.
@@ -225,11 +239,6 @@ impl<R> Partition<R> {
     /// How many keys have records that would be ready, and are paused.
     pub fn paused_keys(&self) -> usize {
         self.pending.count(State::KeyPaused)
-    }
-
-    /// How many keys are [paused](Self::pause_key) until the end of the epoch.
-    pub fn own_paused_keys(&self) -> usize {
-        self.directed.own_paused().len()
     }
 
     pub(super) fn is_key_paused(&self, slot: u32) -> bool {

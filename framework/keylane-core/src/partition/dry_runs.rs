@@ -139,7 +139,7 @@ impl<R> Partition<R> {
     }
 
     pub(super) fn check_pause(&self, key: u64) -> Result<(), ActRefused> {
-        let paused = self.directed.own_paused();
+        let paused = &self.directed.own_orders().paused_keys;
         match paused.len() >= MOST_OWN_ORDERS && !paused.contains(&key) {
             _ if self.draining => Err(ActRefused::Draining),
             true => Err(ActRefused::TooMany),
@@ -155,7 +155,7 @@ impl<R> Partition<R> {
             Standing::Pending(slot) => self.skip_time_of(slot),
             Standing::NotDelivered => ActTime::AtItsDelivery,
         };
-        let own = self.directed.own_skips();
+        let own = &self.directed.own_orders().skips;
         // Most are far from full, and those that are settled are forgotten with the next one.
         if own.len() >= MOST_OWN_ORDERS && !own.contains_key(&offset) {
             let is_open = |offset: &&Offset| self.ledger.standing(**offset) != Standing::Settled;

@@ -503,7 +503,7 @@ impl Entry {
 }
 
 /// By its name in directives and acts.
-fn lane_name(key: u64) -> u64 {
+pub(crate) fn lane_name(key: u64) -> u64 {
     // As the core has it: no lane is 0.
     if key == 0 { u64::MAX } else { key }
 }

@@ -17,11 +17,13 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
     match kind {
         ActKind::PauseKey(key, answer) => {
             let paused = owned.core.pause_key(key.get(), now);
+            let paused = paused.and_then(|()| keep(owned));
             log_key(owned, "pause_key", key, &note, &paused);
             let _ = answer.send(paused);
         }
         ActKind::ResumeKey(key, answer) => {
-            let still_paused = Ok(owned.core.resume_key(key.get(), now));
+            let still_paused = owned.core.resume_key(key.get(), now);
+            let still_paused = keep(owned).map(|()| still_paused);
             log_key(owned, "resume_key", key, &note, &still_paused);
             let _ = answer.send(still_paused);
         }
@@ -34,7 +36,12 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
         }
         ActKind::Skip(offset, answer) => {
             let skipped = owned.core.skip(offset, note.clone(), now);
-            let time = skipped.as_ref().map(|(time, _)| *time).map_err(|it| *it);
+            let kept = keep(owned);
+            let time = match &skipped {
+                Ok((time, None)) => kept.map(|()| *time),
+                Ok((time, Some(_))) => Ok(*time),
+                Err(refused) => Err(*refused),
+            };
             log_offset(owned, "skip", offset, &note, &time);
             if let Ok((_, Some(verdict))) = skipped {
                 carry_out(owned, None, verdict);
@@ -46,6 +53,8 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
                 check_orders(owned, offset).and_then(|()| owned.core.dead_letter_now(offset, now));
             log_offset(owned, "dead_letter_now", offset, &note, &time);
             if time.is_ok() {
+                // It takes a skip back. Where the next epoch has begun, that one has nothing of it.
+                let _ = keep(owned);
                 owned.dead_letter_orders.insert(offset, note);
             }
             let _ = answer.send(time);
@@ -66,6 +75,16 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
                     .and_then(|()| owned.core.would_dead_letter_now(offset, now)),
             });
         }
+    }
+}
+
+/// Keeps what this member alone orders for the next epoch of the assignment. Where that has begun,
+/// the order is refused: it would be forgotten.
+fn keep(owned: &OwnedPartition) -> Result<(), ActRefused> {
+    let core = &owned.core;
+    match owned.own_orders.note(core.epoch(), core.own_orders()) {
+        true => Ok(()),
+        false => Err(ActRefused::Draining),
     }
 }
 

@@ -98,6 +98,7 @@ impl Owner {
         );
         core.inherit_leader_epoch(start.leader_epoch);
         core.start_under(start.start_under);
+        core.inherit_own_orders(start.inherited_orders);
         core.name_keys(|pending: &PendingRecord| pending.key_hash().map(KeyHash::get));
         // Before the first pass: how the first records are read depends on the caution.
         start.progress.publish(OwnerFigures {
@@ -126,6 +127,7 @@ impl Owner {
             progress: start.progress,
             released_records: 0,
             released_bytes: 0,
+            own_orders: start.own_orders,
             dead_letter_orders: BTreeMap::new(),
         };
         Self {
@@ -509,13 +511,6 @@ impl Owner {
                 partition = owned.source.partition,
                 running = owned.core.running(),
                 "attempts were dropped unfinished: the drain time-out passed; their records will be delivered again"
-            );
-        }
-        let paused_keys = owned.core.own_paused_keys();
-        if paused_keys > 0 {
-            tracing::info!(
-                topic = %owned.source.topic, partition = owned.source.partition, paused_keys,
-                "the keys that this member alone has paused are resumed: the partition is given up"
             );
         }
         owned.progress.drained.store(drained, Ordering::Relaxed);

@@ -26,7 +26,8 @@ pub enum KeyResumed {
 
 /// # Acts on keys and records
 /// Each of these is this member's own. It ends with the assignment of the partition, and does not
-/// survive a restart. An act is logged with who ordered it and why. It is answered by the owner of
+/// survive a restart. A partition that has no position yet can be acted on: what is ordered holds
+/// when it has one. Where its log is cut or re-created, keys stay paused, and skips are void. An act is logged with who ordered it and why. It is answered by the owner of
 /// the partition, within milliseconds, or as soon as an attempt that blocks its thread ends. A call
 /// whose future is dropped may be carried out all the same. What it would do is said by a
 /// [dry run](Self::dry_run). What is to outlast the member's

@@ -8,12 +8,13 @@ use super::common::{self, PATIENCE, eventually};
 use keylane::config::Backoff;
 use keylane::error::ActError;
 use keylane::record::KeyHash;
-use keylane::status::RecordState;
+use keylane::status::{PausedBy, RecordState};
 use keylane::subscription::{ActTime, KeyResumed, OperatorNote};
 use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// A record that fails waits for longer than a test.
@@ -166,6 +167,59 @@ async fn of_a_paused_key_nothing_starts_and_it_goes_on_in_its_order_when_it_is_r
     assert_eq!(resumed, Ok(KeyResumed::Resumed));
     scene.done(&[3, 1, 2]).await;
     scene.finish().await;
+}
+
+/// The first position is not known for a while. When it is, the next epoch begins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_paused_before_its_partition_has_a_position_stays_paused() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 1).unwrap();
+    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 10_000];
+    broker
+        .cluster()
+        .request_errors(RDKafkaApiKey::ListOffsets, &refusals);
+    let done: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let member = {
+        let done = done.clone();
+        let builder = Subscription::builder("group", "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .kafka("session.timeout.ms", "30000")
+            .kafka("auto.offset.reset", "latest");
+        let processor = move |task: Task<u32>| {
+            done.lock().unwrap().push(*task.payload());
+            async { Ok::<(), TaskError>(()) }
+        };
+        builder.start(Json, processor).await.unwrap()
+    };
+    let first = || member.status().partitions.into_iter().next();
+    eventually("it has no position", || {
+        first().is_some_and(|it| it.paused_by == Some(PausedBy::NoPosition))
+    })
+    .await;
+    let handle = member.handle();
+    assert_eq!(handle.pause_key(None, key("a"), note()).await, Ok(1));
+    broker
+        .cluster()
+        .clear_request_errors(RDKafkaApiKey::ListOffsets);
+    eventually("it has one", || {
+        first().is_some_and(|it| it.paused_by.is_none())
+    })
+    .await;
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
+    let tasks = [("a", 1), ("b", 2)];
+    let tasks = tasks.map(|(key, number)| NewTask::json(&number).unwrap().key(key));
+    assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    eventually("the other key is done, and this one waits", || {
+        let paused = first().map(|it| it.snapshot.paused_keys);
+        *done.lock().unwrap() == [2] && paused == Some(1)
+    })
+    .await;
+    let resumed = handle.resume_key(None, key("a"), note()).await;
+    assert_eq!(resumed, Ok(KeyResumed::Resumed));
+    eventually("it goes on", || *done.lock().unwrap() == [2, 1]).await;
+    member.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

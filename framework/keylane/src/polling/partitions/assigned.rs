@@ -13,11 +13,12 @@ use keylane_core::{
     PartitionDirectives, Position, Reset, StartQuestion, StartSigns, Step, Withheld,
 };
 
+use super::assignment::Carried;
 use super::steering::Steered;
 use crate::kafka::{NewPartition, READ_LIMIT};
 use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::record::Record;
-use crate::runtime::{Inbox, Progress};
+use crate::runtime::{Inbox, OwnOrders, Progress, SameLog};
 use crate::status::OutageWatch;
 
 pub(crate) struct Assigned {
@@ -56,6 +57,8 @@ pub(crate) struct Assigned {
     pub(crate) held_by_user: bool,
     /// What the control topic orders.
     pub(crate) steered: Steered,
+    /// What operators order of this member alone.
+    own_orders: Arc<OwnOrders>,
     /// What the control topic directs, as the owner has it, and how many times it has changed.
     directives: PartitionDirectives,
     directed: u64,
@@ -87,6 +90,7 @@ impl Assigned {
         is_retry_topic: bool,
         labels: &MetricLabels<'_>,
         (records, ahead): (Budget, Budget),
+        own_orders: Arc<OwnOrders>,
     ) -> Self {
         let TopicPartition { topic, partition } = commits.place().clone();
         // Topic names hold no NUL: Kafka allows letters, digits, '.', '_' and '-' only.
@@ -116,6 +120,7 @@ impl Assigned {
             not_due_episode: NotDueEpisode::default(),
             held_by_user: false,
             steered: Steered::default(),
+            own_orders,
             directives: PartitionDirectives::default(),
             directed: 0,
             held: false,
@@ -195,6 +200,16 @@ impl Assigned {
             left: None,
             stale_end: self.stale_end,
             beginning: self.beginning,
+        }
+    }
+
+    /// What holds in the next epoch too.
+    pub(super) fn carried(&self, log: SameLog) -> Carried {
+        Carried {
+            held_by_user: self.held_by_user,
+            steered: self.steered.clone(),
+            own_orders: self.own_orders.clone(),
+            log,
         }
     }
 
@@ -346,6 +361,9 @@ impl Assigned {
         let inbox = Arc::new(Inbox::new(0, false));
         let progress = Arc::new(Progress::default());
         let budgets = (Budget::new(10, 7), Budget::new(10, 7));
-        Self::new(commits, inbox, progress, false, &labels, budgets)
+        let own_orders = Arc::new(OwnOrders::new(topic.into(), 0));
+        Self::new(
+            commits, inbox, progress, false, &labels, budgets, own_orders,
+        )
     }
 }
