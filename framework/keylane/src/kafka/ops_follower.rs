@@ -355,6 +355,17 @@ mod tests {
         }
     }
 
+    fn answer(follower: &mut OpsFollower, client: &BaseConsumer<LastError>, letters: i64) -> Open {
+        let ranges = [LetterRange::new(0, 0, letters)];
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open = follower.count(client, "dead", &ranges);
+            if open != Open::NoAnswer || Instant::now() >= deadline {
+                return open;
+            }
+        }
+    }
+
     struct Scene {
         broker: EmbeddedBroker,
         client: BaseConsumer<LastError>,
@@ -383,14 +394,7 @@ mod tests {
 
         /// Of `letters` letters; waits for an answer.
         fn open(&mut self, letters: i64) -> Open {
-            let ranges = [LetterRange::new(0, 0, letters)];
-            let deadline = Instant::now() + PATIENCE;
-            loop {
-                let open = self.follower.count(&self.client, "dead", &ranges);
-                if open != Open::NoAnswer || Instant::now() >= deadline {
-                    return open;
-                }
-            }
+            answer(&mut self.follower, &self.client, letters)
         }
 
         async fn write(&self, records: usize) {
@@ -475,16 +479,11 @@ mod tests {
         let reader = reader_config(&servers, &BTreeMap::new()).unwrap();
         let letters = Box::new(Closed::default());
         let mut follower = OpsFollower::new(reader, "operations".to_owned(), letters);
-        let mut open = || {
-            let deadline = Instant::now() + PATIENCE;
-            loop {
-                let ranges = [LetterRange::new(0, 0, 3)];
-                let open = follower.count(&client, "dead", &ranges);
-                if open != Open::NoAnswer || Instant::now() >= deadline {
-                    return (open, follower.told.clone());
-                }
-            }
+        let answer = |follower: &mut OpsFollower, client: &BaseConsumer<LastError>| {
+            let open = answer(follower, client, 3);
+            (open, follower.told.clone())
         };
+        let mut open = || answer(&mut follower, &client);
         let check = |(open, told): (Open, Option<String>)| {
             assert_eq!(open, Open::Unknown);
             assert!(told.is_some_and(|it| it.contains("allow READ")));
@@ -496,5 +495,16 @@ mod tests {
         check(open());
         broker.clear_request_errors(RDKafkaApiKey::Fetch);
         assert_eq!(open(), (Open::Letters(2), None));
+
+        // One answer that it is gone is none: a broker may not have heard of it yet.
+        let gone = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        broker.topic_error("operations", gone).unwrap();
+        let ranges = [LetterRange::new(0, 0, 3)];
+        let first = follower.count(&client, "dead", &ranges);
+        assert_eq!(first, Open::NoAnswer);
+        let mut open = || answer(&mut follower, &client);
+        assert_eq!(open(), (Open::Letters(3), None), "all are open");
+        broker.topic_error("operations", none).unwrap();
+        assert_eq!(open(), (Open::Letters(2), None), "it is read again");
     }
 }

@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Handled, OpsState};
+use crate::dead_letter::bounded_text;
 use crate::kafka::{LetterRange, OpenLetters};
 use crate::record::Record;
+
+/// What is shown of a key.
+const KEY_BYTES: usize = 256;
 
 /// What a member keeps of the operations topic of its group.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ impl OpenCount {
 
     fn work_out(&self) -> Result<Handled, String> {
         if let Some(key) = self.state.newer().next() {
+            let key = bounded_text(key, KEY_BYTES);
             return Err(format!(
                 "it has records of a newer version of keylane, such as `{key}`; update this member"
             ));

@@ -41,8 +41,9 @@ const OF_MEMBER: Bounds = Bounds {
     task_bytes: 16 << 20,
     resolutions: 100_000,
     resolution_bytes: 16 << 20,
-    // About two and a half million letters.
-    order_bytes: 8 << 20,
+    // One to two million letters. Where each is a range of its own, working them out takes forty
+    // times as much for a moment.
+    order_bytes: 4 << 20,
     newer: 1,
 };
 
