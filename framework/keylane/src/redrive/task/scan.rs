@@ -7,9 +7,11 @@ use keylane_core::Offset;
 use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, TooMany};
 
 use super::super::ops::Handled;
-use super::super::{LetterRange, Redrive, RedriveTaskError};
+use super::super::{LetterRange, Letters, Redrive, RedriveTaskError};
+use super::RedriveTask;
 use super::report::Refusals;
 use crate::dead_letter::{Filter, Fingerprint, StoredLetter};
+use crate::kafka::log_of;
 
 /// More are not told apart.
 const MOST_FINGERPRINTS: usize = 10_000;
@@ -164,6 +166,39 @@ impl Scan {
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
         (counts, other)
+    }
+}
+
+impl RedriveTask {
+    /// The first pass. Its future holds nothing of the task that threads cannot share.
+    pub(super) fn scan(
+        &self,
+        with_fingerprints: bool,
+    ) -> impl Future<Output = Result<Scan, RedriveTaskError>> + Send + '_ {
+        let connection = self.connection.clone();
+        let mut letters = Letters::of(&self.topic)
+            .bootstrap_servers(connection.bootstrap_servers.clone())
+            .kafka_settings(connection.kafka.clone())
+            .patience(connection.patience);
+        if let Some(ranges) = &self.ranges {
+            letters = letters.ranges(ranges.iter().copied());
+        }
+        let (filter, group, redrive) = (&self.filter, self.group.as_deref(), &self.redrive);
+        let name = self.topic.clone();
+        async move {
+            // Before the letters: the topic may be re-created while they are read.
+            let (config, patience) = (connection.side_client()?, connection.patience);
+            let log = tokio::task::spawn_blocking(move || log_of(&config, &name, patience));
+            let log = log.await.unwrap_or_default();
+            let mut letters = letters.read().await?;
+            let mut scan = Scan::new(with_fingerprints, log);
+            while let Some(letter) = letters.next().await {
+                scan.add(&letter?, filter, group, redrive)?;
+            }
+            scan.ranges = letters.ranges().to_vec();
+            scan.not_letters = letters.not_letters();
+            Ok(scan)
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::OnProgress;
 use super::canary::CanaryWatch;
-use super::executor::{Executor, not_written};
+use super::ending::not_written;
+use super::executor::Executor;
 use super::report::Ended;
 use super::scan::Scan;
 use crate::kafka::{OpsEnd, OpsLog, writable_topics};
