@@ -1,15 +1,14 @@
 //! Reads a topic from any place on, one partition at a time, without a group.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::fetch_queue::{FetchQueue, Forwarding};
+use super::assigned::{Assigned, Fetching};
 use super::letters::{ReaderContext, is_end, is_lasting, record};
 use super::native;
-use crate::kafka::config::{ClientSettings, creation_error};
+use crate::kafka::config::ClientSettings;
 use crate::record::{Arena, Record};
 
 /// The most records of one read.
@@ -26,9 +25,7 @@ const SEEK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// replaces another one would take away the forwarding of its partitions at a moment that nothing
 /// shows.
 pub(crate) struct SeekReader {
-    // Dropped before the client.
-    queue: FetchQueue,
-    client: BaseConsumer<ReaderContext>,
+    assigned: Assigned<ReaderContext>,
     topic: String,
     /// The partition that is read, and the next offset.
     place: Option<(i32, i64)>,
@@ -42,22 +39,10 @@ impl SeekReader {
         topic: &str,
         partitions: impl IntoIterator<Item = i32>,
     ) -> Result<Self, String> {
-        let mut client: BaseConsumer<ReaderContext> = config
-            .create_with_context(ReaderContext::default())
-            .map_err(|error| creation_error(error).to_string())?;
-        let forwarding = Arc::<Forwarding>::default();
-        let queue = FetchQueue::new(&mut client, forwarding.clone(), AT_ONCE);
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition_offset(topic, partition, Offset::Beginning)
-                .map_err(|error| error.to_string())?;
-            forwarding.forward(&client, topic, partition);
-        }
-        let assigned = client.assign(&list).and_then(|()| client.pause(&list));
-        assigned.map_err(|error| error.to_string())?;
+        let partitions = partitions.into_iter().map(|it| (it, Offset::Beginning));
+        let assigned = Assigned::open(config, topic, partitions, Fetching::Paused, AT_ONCE)?;
         Ok(Self {
-            queue,
-            client,
+            assigned,
             topic: topic.to_owned(),
             place: None,
             arena: Arena::default(),
@@ -73,6 +58,7 @@ impl SeekReader {
     /// `read_committed` that is where the first open transaction begins.
     pub(crate) fn ends(&self, partition: i32, patience: Duration) -> Result<(i64, i64), String> {
         let ends = self
+            .assigned
             .client
             .fetch_watermarks(&self.topic, partition, patience);
         ends.map_err(|error| format!("its end is not known: {error}"))
@@ -88,7 +74,7 @@ impl SeekReader {
         };
         let before = self.place.take().map(|(partition, _)| partition);
         if let Some(before) = before.filter(|it| *it != partition) {
-            let paused = self.client.pause(&list(before));
+            let paused = self.assigned.client.pause(&list(before));
             paused.map_err(|error| error.to_string())?;
         }
         let deadline = Instant::now() + SEEK_WITHIN;
@@ -96,7 +82,7 @@ impl SeekReader {
             let mut to = list(partition);
             to.set_partition_offset(&topic, partition, Offset::Offset(offset))
                 .map_err(|error| error.to_string())?;
-            let refused = native::seek(&self.client, &mut to, SEEK_WITHIN);
+            let refused = native::seek(&self.assigned.client, &mut to, SEEK_WITHIN);
             let Some(code) = refused.into_iter().flatten().next() else {
                 break;
             };
@@ -107,7 +93,7 @@ impl SeekReader {
             std::thread::sleep(SEEK_AGAIN_AFTER);
         }
         if before != Some(partition) {
-            let resumed = self.client.resume(&list(partition));
+            let resumed = self.assigned.client.resume(&list(partition));
             resumed.map_err(|error| error.to_string())?;
         }
         self.place = Some((partition, offset));
@@ -118,7 +104,7 @@ impl SeekReader {
     pub(crate) fn serve(&self) {
         for _ in 0..EVENTS_AT_ONCE {
             // Records are on the queue of our own.
-            let _ = self.client.poll(Duration::ZERO);
+            let _ = self.assigned.client.poll(Duration::ZERO);
         }
     }
 
@@ -129,8 +115,7 @@ impl SeekReader {
         mut take: impl FnMut(Record),
     ) -> Result<(), String> {
         let Self {
-            client,
-            queue,
+            assigned,
             place,
             arena,
             ..
@@ -138,17 +123,12 @@ impl SeekReader {
         let Some((partition, next)) = place else {
             return Ok(());
         };
-        let read = queue.read(
-            client,
-            || false,
-            wait,
-            |message| {
-                if message.partition() == *partition && message.offset() >= *next {
-                    *next = message.offset() + 1;
-                    take(record(message, arena));
-                }
-            },
-        );
+        let read = assigned.read(wait, |message| {
+            if message.partition() == *partition && message.offset() >= *next {
+                *next = message.offset() + 1;
+                take(record(message, arena));
+            }
+        });
         // The end of the log is an error, with its offset.
         let ends = read.failed_fetches.iter();
         for end in ends.filter(|end| end.partition == *partition) {
@@ -174,14 +154,18 @@ impl SeekReader {
         patience: Duration,
         mut take: impl FnMut(Record),
     ) -> Result<(), String> {
-        let mut moved = (Instant::now(), self.place, self.client.context().progress());
+        let mut moved = (
+            Instant::now(),
+            self.place,
+            self.assigned.client.context().progress(),
+        );
         while let Some((partition, next)) = self.place.filter(|(_, next)| *next < end) {
             self.read(POLL, &mut take)?;
-            let progress = self.client.context().progress();
+            let progress = self.assigned.client.context().progress();
             if (self.place, progress) != (moved.1, moved.2) {
                 moved = (Instant::now(), self.place, progress);
             } else if moved.0.elapsed() >= patience {
-                let reason = self.client.context().last_error();
+                let reason = self.assigned.client.context().last_error();
                 let reason = reason.unwrap_or_else(|| "the brokers gave no reason".to_owned());
                 return Err(format!(
                     "nothing arrived within {patience:?} from offset {next} of partition {partition} on, and {end} is \
@@ -224,7 +208,7 @@ mod tests {
         reader.seek(0, 0).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         // The client fetches ahead, and its statistics say so.
-        while reader.client.context().progress() < 5 {
+        while reader.assigned.client.context().progress() < 5 {
             assert!(Instant::now() < deadline, "the statistics are not served");
             reader.serve();
             std::thread::sleep(SEEK_AGAIN_AFTER);

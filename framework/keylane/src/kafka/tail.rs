@@ -1,18 +1,17 @@
 //! Follows a topic of one partition from its beginning on, without a group.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{Identity, Seen};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::fetch_queue::{FetchQueue, Forwarding};
+use super::assigned::{Assigned, Fetching};
 use super::letters::{is_end, is_lasting};
 use super::topic_ids::{Answer, Inquiry};
 use super::topics::LastError;
-use crate::kafka::config::{ClientSettings, creation_error};
+use crate::kafka::config::ClientSettings;
 
 /// The most records that one read takes.
 const AT_ONCE: usize = 100;
@@ -22,9 +21,7 @@ const ASKED_AT_ONCE: usize = 3;
 
 /// Its calls block.
 pub(crate) struct Tail {
-    // Dropped before the client. rdkafka's own does not say at which offset the partition ended.
-    queue: FetchQueue,
-    client: BaseConsumer<LastError>,
+    assigned: Assigned<LastError>,
     topic: String,
     /// Everything before it was read.
     position: i64,
@@ -58,21 +55,11 @@ impl Tail {
         topic: &str,
         answers_ids: bool,
     ) -> Result<Self, TailError> {
-        let unreadable = |error: KafkaError| TailError::Unreadable(error.to_string());
         let config = own_settings(config.clone());
-        let mut client: BaseConsumer<LastError> = config
-            .create_with_context(LastError::default())
-            .map_err(|error| TailError::Unreadable(creation_error(error).to_string()))?;
-        let forwarding = Arc::<Forwarding>::default();
-        let queue = FetchQueue::new(&mut client, forwarding.clone(), AT_ONCE);
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, PARTITION, Offset::Beginning)
-            .map_err(unreadable)?;
-        forwarding.forward(&client, topic, PARTITION);
-        client.assign(&list).map_err(unreadable)?;
+        let all = [(PARTITION, Offset::Beginning)];
+        let assigned = Assigned::open(&config, topic, all, Fetching::AtOnce, AT_ONCE);
         Ok(Self {
-            queue,
-            client,
+            assigned: assigned.map_err(TailError::Unreadable)?,
             topic: topic.to_owned(),
             position: 0,
             start: None,
@@ -87,23 +74,18 @@ impl Tail {
         mut take: impl FnMut(Tailed<'_>),
     ) -> Result<(), TailError> {
         let (position, mut went_back) = (&mut self.position, false);
-        let read = self.queue.read(
-            &self.client,
-            || false,
-            wait,
-            |message| {
-                went_back |= message.offset() < *position;
-                if went_back {
-                    return;
-                }
-                *position = message.offset().saturating_add(1);
-                take(Tailed {
-                    offset: message.offset(),
-                    key: message.key(),
-                    value: message.value(),
-                });
-            },
-        );
+        let read = self.assigned.read(wait, |message| {
+            went_back |= message.offset() < *position;
+            if went_back {
+                return;
+            }
+            *position = message.offset().saturating_add(1);
+            take(Tailed {
+                offset: message.offset(),
+                key: message.key(),
+                value: message.value(),
+            });
+        });
         if went_back {
             return Err(TailError::Replaced(CUT));
         }
@@ -132,6 +114,7 @@ impl Tail {
     /// another one.
     pub(crate) fn end(&mut self, within: Duration) -> Result<i64, TailError> {
         let range = self
+            .assigned
             .client
             .fetch_watermarks(&self.topic, PARTITION, within)
             .map_err(|error| self.unreadable(&error))?;
@@ -139,7 +122,7 @@ impl Tail {
             return Err(TailError::Replaced(CUT));
         }
         if let Some(identity) = &mut self.identity {
-            let (client, topic) = (&self.client, &*self.topic);
+            let (client, topic) = (&self.assigned.client, &*self.topic);
             let ask = || Inquiry::send(client, &[topic], within).answer(within);
             if is_another(identity, ask)? {
                 return Err(TailError::Replaced("it was re-created"));
@@ -152,7 +135,7 @@ impl Tail {
     }
 
     fn unreadable(&self, error: &KafkaError) -> TailError {
-        let reason = self.client.context().text();
+        let reason = self.assigned.client.context().text();
         let is_vague = matches!(
             error.rdkafka_error_code(),
             Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown)

@@ -267,7 +267,7 @@ pub struct Resolution {
 }
 
 impl TaskRecord {
-    /// One that runs, with nothing else said about it.
+    /// The record of a task that runs, with nothing else said about it.
     pub(crate) fn new(topic: &str, group: &str, target: Target, max_count: u32) -> Self {
         Self {
             v: VERSION,
@@ -348,7 +348,7 @@ impl CancelRequest {
         format!("by {}: {}", self.who, self.why)
     }
 
-    /// One that cannot be read, as a newer version may write it, ends the task all the same.
+    /// A request that cannot be read, as a newer version may write it, ends the task all the same.
     pub(crate) fn read(value: &[u8]) -> Self {
         read(value).unwrap_or_else(|_| {
             Self::new(

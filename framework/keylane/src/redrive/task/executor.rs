@@ -36,7 +36,7 @@ pub(super) struct Executor {
     pub(super) regained: Option<Instant>,
     /// Another executor has written.
     pub(super) is_taken_over: bool,
-    /// How many each target topic has.
+    /// The number of partitions of each target topic.
     pub(super) partitions: BTreeMap<String, i32>,
     pub(super) targets: Vec<Arc<str>>,
     /// The dead-letter topic.

@@ -16,9 +16,9 @@ use crate::kafka::log_of;
 /// More are not told apart.
 const MOST_FINGERPRINTS: usize = 10_000;
 const MOST_GROUPS: usize = 20;
-/// Of the letters that are copied.
+/// The most topics that copies go to.
 const MOST_TARGETS: usize = 100;
-/// Of the letters that match.
+/// The most topics that matching letters name.
 const MOST_NAMES: usize = 10_000;
 
 /// What was found.

@@ -39,7 +39,7 @@ impl Executor {
         self.follow(LOOK_EVERY)
     }
 
-    /// Of all copies until now.
+    /// Watches all copies until now.
     pub(super) fn watch(&mut self) -> &mut CanaryWatch {
         let (_, done) = self.run.counts();
         let turns = self.order.turns();
