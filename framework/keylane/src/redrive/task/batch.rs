@@ -7,6 +7,7 @@ use super::ending::place;
 use super::executor::{Executor, unreadable};
 use crate::dead_letter::StoredLetter;
 use crate::kafka::topics::map_partition;
+use crate::producer::partition_of_key;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::transactions::TransactionError;
 use crate::producer::write_error::WriteError;
@@ -180,6 +181,17 @@ impl Executor {
         })
     }
 
+    /// The partition of a letter's copy, of so many; `None` where the client chooses. It does not
+    /// choose for a key, unless it was told how: the topic may get more partitions meanwhile.
+    fn partition(&self, stored: &StoredLetter, partitions: i32) -> Option<i32> {
+        if let Some(origin) = &stored.letter().origin {
+            return Some(map_partition(origin.partition, partitions));
+        }
+        let is_told = self.setup.connection.settings().contains_key("partitioner");
+        let key = stored.key().filter(|_| !is_told)?;
+        Some(partition_of_key(key, partitions))
+    }
+
     fn copy_of(&mut self, stored: &StoredLetter) -> Result<OutgoingRecord, String> {
         let copy = self.redrive.copy(stored);
         let mut copy = copy.map_err(|error| error.to_string())?;
@@ -195,9 +207,9 @@ impl Executor {
         let target = copy.topic_among(&self.targets).map_err(|_| {
             "it goes to another topic than the letters that the task began with".to_owned()
         })?;
-        let partitions = self.partitions.get(&*target);
-        if let (Some(origin), Some(partitions)) = (&stored.letter().origin, partitions) {
-            copy = copy.partition(map_partition(origin.partition, *partitions));
+        let partitions = self.partitions.get(&*target).copied();
+        if let Some(partition) = partitions.and_then(|it| self.partition(stored, it)) {
+            copy = copy.partition(partition);
         }
         copy.validate().map_err(|error| error.to_string())?;
         Ok(copy.into_record(target, &self.source, clock::wall()))

@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod scan;
 mod setup;
+mod targets;
 mod waiting;
 
 use std::fmt;

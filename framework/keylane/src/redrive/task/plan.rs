@@ -3,10 +3,8 @@
 use super::RedriveTask;
 use super::checks::is_for_one_group;
 use super::report::Planned;
-use super::setup::check_targets;
-use crate::kafka::writable_topics;
+use super::targets::{check_targets, counts};
 use crate::redrive::RedriveTaskError;
-use crate::redrive::connection::Connection;
 
 impl RedriveTask {
     /// What the task would do. Nothing is written. A task that runs is not disturbed.
@@ -36,7 +34,9 @@ impl RedriveTask {
         let handled = scan.leave_out(&handled);
         let targets = scan.targets()?;
         check_targets(targets.keys(), &self.topic, ops.name())?;
-        check_writable(&self.connection, targets.keys().cloned().collect()).await?;
+        let connection = self.connection.clone();
+        let names: Vec<_> = targets.keys().cloned().collect();
+        ops.blocking(move || counts(&connection, &names)).await?;
         let (fingerprints, other_fingerprints) = scan.take_fingerprints();
         Ok(Planned {
             group,
@@ -55,15 +55,4 @@ impl RedriveTask {
             topic: self.topic,
         })
     }
-}
-
-async fn check_writable(
-    connection: &Connection,
-    topics: Vec<String>,
-) -> Result<(), RedriveTaskError> {
-    let (config, patience) = (connection.side_client()?, connection.patience);
-    let check = move || writable_topics(&config, &topics, patience).map(drop);
-    let checked = tokio::task::spawn_blocking(check).await;
-    let checked = checked.unwrap_or_else(|error| Err((String::new(), error.to_string())));
-    checked.map_err(|(topic, reason)| RedriveTaskError::Target { topic, reason })
 }

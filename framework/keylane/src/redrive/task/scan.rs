@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use keylane_core::Offset;
-use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, TooMany};
+use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, Order, TooMany};
 
 use super::super::ops::Handled;
 use super::super::{LetterRange, Letters, Redrive, RedriveTaskError};
@@ -146,6 +146,16 @@ impl Scan {
         let named = self.targets.iter();
         let counted = named.filter_map(|(name, number)| Some((name.clone(), *counts.get(number)?)));
         Ok(counted.collect())
+    }
+
+    /// The order of the copies, and the last turn of each topic that copies go to, of the first `max`
+    /// turns.
+    pub(super) fn into_order(self, max: Option<u64>) -> (Order, BTreeMap<String, u64>) {
+        let Self { index, targets, .. } = self;
+        let (order, last) = index.into_order_and_last_turns(max.unwrap_or(u64::MAX));
+        let named = targets.into_iter();
+        let last = named.filter_map(|(name, number)| Some((name, *last.get(&number)?)));
+        (order, last.collect())
     }
 
     /// The group of the task: the one that was given, or the only one that letters name.

@@ -1,7 +1,5 @@
 //! How a run of a task begins: with the lock, and a look at what was done before.
 
-use std::collections::BTreeMap;
-
 use tokio_util::sync::CancellationToken;
 
 use super::OnProgress;
@@ -10,7 +8,8 @@ use super::ending::not_written;
 use super::executor::Executor;
 use super::report::Ended;
 use super::scan::Scan;
-use crate::kafka::{OpsEnd, OpsLog, writable_topics};
+use super::targets::{self, check_targets};
+use crate::kafka::{OpsEnd, OpsLog};
 use crate::producer::transactions::Transactions;
 use crate::redrive::RedriveTaskError;
 use crate::redrive::connection::Connection;
@@ -144,8 +143,9 @@ impl Setup {
         record.targets = scan.targets()?.into_keys().collect();
         check_targets(&record.targets, topic, ops.name())?;
         record.log = state.log(topic).map(str::to_owned);
-        let partitions = self.partitions(&record)?;
-        let order = scan.index.into_order();
+        let partitions = targets::counts(&self.connection, &record.targets)?;
+        let (order, last_turns) = scan.into_order(record.settings.max);
+        record.partitions = targets::at_beginning(&partitions, &last_turns);
         record.counts.turns = order.len();
         let mut records = Vec::new();
         if let Some(old) = state.running(topic) {
@@ -215,7 +215,7 @@ impl Setup {
         }
         let progress = task.progress.cloned();
         let progress = progress.ok_or_else(|| unread("its progress is missing".to_owned()))?;
-        let partitions = self.partitions(&record)?;
+        let partitions = targets::left(&self.connection, &record, progress.done)?;
         let cancel = task.cancel.cloned();
         // An executor that has lost the lock waits for the progress of another run.
         let progress = progress.of_run(fastrand::u32(..));
@@ -234,31 +234,4 @@ impl Setup {
         executor.cancel(cancel);
         executor.run()
     }
-
-    fn partitions(&self, record: &TaskRecord) -> Result<BTreeMap<String, i32>, RedriveTaskError> {
-        let config = self.connection.side_client()?;
-        let patience = self.connection.patience;
-        writable_topics(&config, &record.targets, patience)
-            .map_err(|(topic, reason)| RedriveTaskError::Target { topic, reason })
-    }
-}
-
-/// Copies on these topics would be dead letters, or records of tasks.
-pub(super) fn check_targets<'a>(
-    targets: impl IntoIterator<Item = &'a String>,
-    topic: &str,
-    ops_topic: &str,
-) -> Result<(), RedriveTaskError> {
-    for target in targets {
-        let what = match target {
-            it if it == topic => "it is the dead-letter topic itself",
-            it if it == ops_topic => "it is the operations topic",
-            _ => continue,
-        };
-        return Err(RedriveTaskError::Target {
-            topic: target.clone(),
-            reason: format!("{what}; name another one"),
-        });
-    }
-    Ok(())
 }
