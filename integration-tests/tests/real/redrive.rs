@@ -21,6 +21,8 @@ use keylane_integration_tests::{
 };
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, Producer};
 use tokio::sync::Notify;
 
@@ -477,6 +479,57 @@ async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
     assert!(
         error.contains("--add-config cleanup.policy=compact"),
         "{error}"
+    );
+}
+
+/// Otherwise they would be in two partitions, which no order is kept between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_grows_between_two_runs_gets_the_copies_of_a_key_in_one_partition() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka).await;
+    // Of 3 partitions the origin 4 is 1, and of 7 it is 4. The keys of those without an origin move
+    // likewise.
+    let letters = (0..40).map(|number| {
+        let mut letter = letter(number, number % 4, "fatal", &scene.retry, &scene.group);
+        letter.partition = Some(0);
+        let is_kept = |name: &str| number % 4 < 2 || !name.starts_with("keylane-origin-");
+        letter.headers.retain(|(name, _)| is_kept(name));
+        for (name, value) in &mut letter.headers {
+            if name == "keylane-origin-partition" {
+                *value = Some(b"4".into());
+            }
+        }
+        letter
+    });
+    kafka.produce(&scene.dead, letters.collect()).await.unwrap();
+    let stopped = scene.stopped("first", 100).await;
+    assert_eq!(stopped.state, TaskState::Running);
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap_servers())
+        .create()
+        .unwrap();
+    let grown = [&NewPartitions::new(&scene.retry, 7)];
+    let grown = admin.create_partitions(grown, &AdminOptions::new()).await;
+    assert_eq!(grown.unwrap(), [Ok(scene.retry.clone())]);
+    wait_for("the target has grown", DEADLINE, async || {
+        let ends = kafka.end_offsets(&scene.retry).await.ok()?;
+        (ends.len() == 7).then_some(())
+    })
+    .await;
+    let ended = scene.task().resume("first").await.unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.copied()),
+        (TaskState::Done, 40)
+    );
+    let mut partitions = BTreeMap::<_, BTreeSet<i32>>::new();
+    for copy in kafka.read_all(&scene.retry).await.unwrap() {
+        let of_key = partitions.entry(copy.key.unwrap()).or_default();
+        of_key.insert(copy.partition);
+    }
+    assert_eq!(partitions.len(), 4);
+    assert!(
+        partitions.values().all(|it| it.len() == 1),
+        "{partitions:?}"
     );
 }
 

@@ -133,7 +133,10 @@ pub(crate) fn ranges_by(
     let partitions = match cluster.look_up(&named, started, started + within)? {
         Lookup::Found { partitions } => partitions,
         Lookup::Missing => return Err(unreadable("it does not exist".to_owned())),
-        Lookup::Forbidden => return Err(unreadable("the ACLs forbid to read it".to_owned())),
+        Lookup::Forbidden => {
+            let reason = "the cluster's ACLs do not let this client read it; allow READ on it";
+            return Err(unreadable(reason.to_owned()));
+        }
     };
     let client = cluster.client();
     let range = |partition| {
@@ -223,7 +226,7 @@ impl TopicReader {
             self.leave(partition);
         }
         match read.error {
-            Some(error) if is_lasting(&error) => return Err(error.to_string()),
+            Some(error) if is_lasting(&error) => return Err(reason(&error)),
             Some(error) if !is_end(&error) => {
                 tracing::debug!(topic = %self.topic, %error, "dead letters cannot be read just now");
             }
@@ -292,6 +295,16 @@ pub(super) fn is_lasting(error: &KafkaError) -> bool {
                 | Code::AutoOffsetReset
         ),
         _ => false,
+    }
+}
+
+/// An error that lasts, with the fix where it is known.
+pub(super) fn reason(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(Code::TopicAuthorizationFailed) => {
+            format!("{error}; the cluster's ACLs do not let this client read it: allow READ on it")
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -6,7 +6,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::assigned::{Assigned, Fetching};
-use super::letters::{ReaderContext, is_end, is_lasting, record};
+use super::letters::{ReaderContext, is_end, is_lasting, reason, record};
 use super::native;
 use crate::kafka::config::ClientSettings;
 use crate::record::{Arena, Record};
@@ -135,7 +135,7 @@ impl SeekReader {
             *next = end.offset.max(*next);
         }
         match read.error {
-            Some(error) if is_lasting(&error) => Err(error.to_string()),
+            Some(error) if is_lasting(&error) => Err(reason(&error)),
             Some(error) if !is_end(&error) => {
                 tracing::debug!(topic = %self.topic, %error, "cannot be read just now");
                 Ok(())

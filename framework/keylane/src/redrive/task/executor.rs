@@ -13,7 +13,7 @@ use super::letters_in_order::LettersInOrder;
 use super::limit::Limit;
 use super::report::{Ended, Refusals};
 use super::setup::Setup;
-use super::waiting::unwatched;
+use super::waiting::{FIRST_PAUSE, unwatched};
 use crate::kafka::OpsLog;
 use crate::producer::transactions::Transactions;
 use crate::producer::{TaskFormat, TaskSource};
@@ -52,6 +52,8 @@ pub(super) struct Executor {
     pub(super) limit: Limit,
     pub(super) refused: Refusals,
     pub(super) canary: Option<CanaryWatch>,
+    /// Between two looks at it.
+    pub(super) canary_pause: Duration,
     /// The next look at it.
     pub(super) canary_at: Moment,
     /// The last look at it that succeeded, or the first one.
@@ -106,6 +108,7 @@ impl Executor {
             regained: None,
             is_taken_over: false,
             canary: None,
+            canary_pause: FIRST_PAUSE,
             canary_at: Moment::ORIGIN,
             canary_seen: None,
             awaits_canary: false,

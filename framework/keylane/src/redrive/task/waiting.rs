@@ -7,8 +7,10 @@ use super::executor::{Executor, LOOK_EVERY};
 use super::setup::Setup;
 use crate::redrive::RedriveTaskError;
 
-/// How often it is asked what became of the canary.
-const CANARY_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at the canary: after the first one, and at most, doubling. A look asks the
+/// group's coordinator and the leader of each partition.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl Executor {
     pub(super) fn look_at_canary(&mut self) -> Result<(), RedriveTaskError> {
@@ -17,7 +19,8 @@ impl Executor {
         };
         let now = self.now();
         if now >= self.canary_at {
-            self.canary_at = now + CANARY_EVERY;
+            self.canary_at = now + self.canary_pause;
+            self.canary_pause = (2 * self.canary_pause).min(LONGEST_PAUSE);
             let seen = *self.canary_seen.get_or_insert_with(Instant::now);
             match self.watch().look() {
                 Ok(outcomes) => {
