@@ -599,6 +599,7 @@ async fn each_permission_that_a_redrive_needs_is_named_and_nothing_is_written_wi
             ("keylane-origin-partition", "0"),
             ("keylane-origin-offset", "7"),
             ("keylane-group", &*site.group),
+            ("keylane-reason", "exhausted"),
             ("keylane-retry-topic", &*site.retry),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), Some(value.into())));
@@ -650,7 +651,7 @@ async fn each_permission_that_a_redrive_needs_is_named_and_nothing_is_written_wi
     for (operation, on, words) in [
         (Operation::Write, lock, ["transactional id", ids]),
         (Operation::Write, ops_topic, [&ops, "allow READ and WRITE"]),
-        (Operation::Read, ops_topic, [&ops, "allow READ on it"]),
+        (Operation::Read, ops_topic, [&ops, "allow READ"]),
         (Operation::Read, dead, [&site.dead, "allow READ on it"]),
         (Operation::Write, retry, [&site.retry, "allow WRITE"]),
     ] {

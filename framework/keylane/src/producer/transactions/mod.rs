@@ -345,3 +345,6 @@ fn at_most(config: &mut ClientSettings, name: &str, millis: u64) {
     let millis = given.map_or(millis, |given: u64| given.min(millis));
     config.set(name, millis.to_string());
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,11 +11,11 @@ use super::batch::Item;
 use super::canary::CanaryWatch;
 use super::letters_in_order::LettersInOrder;
 use super::limit::Limit;
+use super::lock::Lock;
 use super::report::{Ended, Refusals};
 use super::setup::Setup;
 use super::waiting::{FIRST_PAUSE, unwatched};
 use crate::kafka::OpsLog;
-use crate::producer::transactions::Transactions;
 use crate::producer::{TaskFormat, TaskSource};
 use crate::redrive::ops::records::{OpsKey, TaskRecord, read};
 use crate::redrive::ops::{CancelRequest, TaskProgress, TaskState};
@@ -27,7 +27,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A task that runs.
 pub(super) struct Executor {
     pub(super) setup: Setup,
-    pub(super) lock: Transactions,
+    pub(super) lock: Box<dyn Lock>,
     pub(super) log: OpsLog,
     pub(super) id: String,
     pub(super) record: TaskRecord,
@@ -69,7 +69,7 @@ impl Executor {
     )]
     pub(super) fn new(
         setup: Setup,
-        lock: Transactions,
+        lock: Box<dyn Lock>,
         log: OpsLog,
         id: String,
         record: TaskRecord,

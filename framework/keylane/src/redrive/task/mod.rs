@@ -7,6 +7,7 @@ mod ending;
 mod executor;
 mod letters_in_order;
 mod limit;
+mod lock;
 mod plan;
 mod regain;
 mod report;
@@ -14,6 +15,8 @@ mod run;
 mod scan;
 mod setup;
 mod targets;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::fmt;
@@ -27,6 +30,7 @@ use super::edit::Edit;
 use super::ops::OnRefused;
 use crate::dead_letter::Filter;
 use crate::kafka::LetterRange;
+use lock::TakeLock;
 
 pub use report::{Ended, Planned, RedriveProgress, Refusals};
 
@@ -97,6 +101,7 @@ pub struct RedriveTask {
     take_over: bool,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     on_progress: OnProgress,
+    take_lock: TakeLock,
 }
 
 type OnProgress = Box<dyn Fn(&RedriveProgress) + Send>;
@@ -121,6 +126,7 @@ impl RedriveTask {
             take_over: false,
             stop: Box::pin(std::future::pending()),
             on_progress: Box::new(|_| {}),
+            take_lock: Box::new(lock::take),
         }
     }
 

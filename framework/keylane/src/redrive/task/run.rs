@@ -99,6 +99,7 @@ impl RedriveTask {
             edit: self.edit,
             stop,
             on_progress: self.on_progress,
+            take_lock: self.take_lock,
         };
         let (answer, mut ended) = oneshot::channel();
         let failed = |reason: String| RedriveTaskError::Thread { reason };

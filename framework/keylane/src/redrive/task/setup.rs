@@ -6,11 +6,11 @@ use super::OnProgress;
 use super::canary::CanaryWatch;
 use super::ending::not_written;
 use super::executor::Executor;
+use super::lock::{Lock, TakeLock};
 use super::report::Ended;
 use super::scan::Scan;
 use super::targets::{self, check_targets};
 use crate::kafka::{OpsEnd, OpsLog};
-use crate::producer::transactions::Transactions;
 use crate::redrive::RedriveTaskError;
 use crate::redrive::connection::Connection;
 use crate::redrive::edit::Edit;
@@ -31,6 +31,7 @@ pub(super) struct Setup {
     pub(super) edit: Option<Box<dyn Edit>>,
     pub(super) stop: CancellationToken,
     pub(super) on_progress: OnProgress,
+    pub(super) take_lock: TakeLock,
 }
 
 /// What is run.
@@ -62,12 +63,9 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
 }
 
 impl Setup {
-    pub(super) fn lock(&self) -> Result<Transactions, RedriveTaskError> {
+    pub(super) fn lock(&self) -> Result<Box<dyn Lock>, RedriveTaskError> {
         let id = format!("keylane-redrive/{}/{}", self.group, self.topic);
-        let Connection {
-            patience, kafka, ..
-        } = &self.connection;
-        let lock = Transactions::take(self.connection.servers(), kafka.as_map(), &id, *patience);
+        let lock = (self.take_lock)(&self.connection, &id);
         lock.map_err(|error| RedriveTaskError::Lock {
             reason: error.to_string(),
         })
@@ -130,7 +128,7 @@ impl Setup {
     /// a redrive that runs every minute would fill the topic.
     fn begin(
         self,
-        lock: Transactions,
+        lock: Box<dyn Lock>,
         log: OpsLog,
         state: &OpsState,
         id: String,
@@ -194,7 +192,7 @@ impl Setup {
 
     fn resume(
         self,
-        lock: Transactions,
+        lock: Box<dyn Lock>,
         log: OpsLog,
         state: &OpsState,
         id: String,
