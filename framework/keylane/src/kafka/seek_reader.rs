@@ -6,6 +6,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::assigned::{Assigned, Fetching};
+use super::fetcher_wakeup::FetcherWakeup;
 use super::letters::{ReaderContext, is_end, is_lasting, reason, record};
 use super::native;
 use crate::kafka::config::ClientSettings;
@@ -25,6 +26,8 @@ const SEEK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// replaces another one would take away the forwarding of its partitions at a moment that nothing
 /// shows.
 pub(crate) struct SeekReader {
+    // Dropped before the client.
+    wakeup: FetcherWakeup,
     assigned: Assigned<ReaderContext>,
     topic: String,
     /// The partition that is read, and the next offset.
@@ -42,6 +45,7 @@ impl SeekReader {
         let partitions = partitions.into_iter().map(|it| (it, Offset::Beginning));
         let assigned = Assigned::open(config, topic, partitions, Fetching::Paused, AT_ONCE)?;
         Ok(Self {
+            wakeup: FetcherWakeup::new(&assigned.client),
             assigned,
             topic: topic.to_owned(),
             place: None,
@@ -95,6 +99,8 @@ impl SeekReader {
         if before != Some(partition) {
             let resumed = self.assigned.client.resume(&list(partition));
             resumed.map_err(|error| error.to_string())?;
+            let resumed = [(&*self.topic, partition)].into_iter();
+            self.wakeup.wake(&self.assigned.client, resumed);
         }
         self.place = Some((partition, offset));
         Ok(())
@@ -182,6 +188,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use rdkafka::types::RDKafkaApiKey;
 
     use super::*;
     use crate::kafka::config::reader_config;
@@ -205,8 +212,14 @@ mod tests {
 
         let config = reader_config(broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
         let mut reader = SeekReader::open(&config, "dead", [0]).unwrap();
+        broker.remember_requests();
         reader.seek(0, 0).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
+        // Its fetcher would sleep for up to a second.
+        while broker.requests(RDKafkaApiKey::ListOffsets) == 0 {
+            assert!(Instant::now() < deadline, "the fetcher is not woken");
+            std::thread::sleep(SEEK_AGAIN_AFTER);
+        }
         // The client fetches ahead, and its statistics say so.
         while reader.assigned.client.context().progress() < 5 {
             assert!(Instant::now() < deadline, "the statistics are not served");

@@ -246,27 +246,32 @@ async fn what_matches_is_copied_once_in_the_order_of_its_keys_and_recorded() {
 
 /// A task that is stopped after its first transaction. It does not go on before the stop arrives.
 async fn stopped(task: RedriveTask) -> Ended {
-    let stop = Arc::new(tokio::sync::Notify::new());
-    let of_progress = stop.clone();
+    let [stop, passes] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
+    let (of_progress, passed) = (stop.clone(), passes.clone());
     let (arrives, arrived) = mpsc::channel::<()>();
     let task = task.on_progress(move |it| {
         if it.done > 0 {
             of_progress.notify_one();
-            // The stop drops the sender.
             let _ = arrived.recv_timeout(PATIENCE);
         }
     });
     let stop = async move {
         stop.notified().await;
+        passed.notify_one();
+    };
+    // It is polled after the run, which has the stop by then.
+    let goes_on = async move {
+        passes.notified().await;
         drop(arrives);
     };
-    task.stop(stop).run().await.unwrap()
+    let (ended, ()) = tokio::join!(task.stop(stop).run(), goes_on);
+    ended.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_was_stopped_is_resumed_and_another_one_is_refused_until_it_takes_over() {
     let scene = Scene::with((0..20).map(|it| letter(it, 0))).await;
-    let first = stopped(scene.task().id("first").rate(4)).await;
+    let first = stopped(scene.task().id("first").window(3)).await;
     assert_eq!(first.state, TaskState::Running);
     assert!((1..20).contains(&first.progress.done), "{first:?}");
 
@@ -304,7 +309,7 @@ async fn a_task_that_was_stopped_is_resumed_and_another_one_is_refused_until_it_
     assert!(matches!(error, RedriveTaskError::IdTaken { .. }), "{error}");
 
     scene.write((20..40).map(|it| letter(it, 0))).await;
-    stopped(scene.task().id("third").rate(4)).await;
+    stopped(scene.task().id("third").window(3)).await;
     let fourth = scene.task().id("fourth").take_over().run().await.unwrap();
     assert_eq!(fourth.state, TaskState::Done);
     assert_eq!(
