@@ -16,8 +16,10 @@ pages! {
     Readme = "README.md";
     FirstConsumer = "docs/src/first-consumer.md";
     Producer = "docs/src/producer.md";
+    Outbox = "docs/src/outbox.md";
     Testing = "docs/src/testing.md";
     ControlTopic = "docs/src/control-topic.md";
+    Layers = "docs/src/layers.md";
     RetriesAndDeadLetters = "docs/src/retries-and-dead-letters.md";
     LimitsAndBackPressure = "docs/src/limits-and-back-pressure.md";
     RebalancesAndShutdown = "docs/src/rebalances-and-shutdown.md";

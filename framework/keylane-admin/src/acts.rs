@@ -1,4 +1,6 @@
-//! Operators' acts on keys and records, each with who and why.
+//! Operators' acts, each with who and why, and each can be tried dry.
+
+mod answer;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,16 +9,16 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use keylane::SubscriptionHandle;
 use keylane::error::ActError;
 use keylane::record::KeyHash;
-use keylane::subscription::{ActTime, KeyResumed, OperatorNote, RetriedNow};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use keylane::subscription::{
+    ActTime, KeyOutlook, KeyResumed, OperatorNote, RecordOutlook, RetriedNow,
+};
+use serde::Deserialize;
 
 use crate::access;
-use crate::answers::json;
+use crate::orders::{DryRun, bad_body, note, order};
 use crate::problem::Problem;
 use crate::routes::{Answer, At, Shared, at, not_assigned};
 
@@ -25,6 +27,7 @@ pub(crate) const ACT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) type RecordPath = (String, String, String, String);
 pub(crate) type Acting<'a> = Pin<Box<dyn Future<Output = Result<ActResult, ActError>> + Send + 'a>>;
+pub(crate) type Trying<'a> = Pin<Box<dyn Future<Output = Result<Tried, ActError>> + Send + 'a>>;
 
 /// An act, and on what.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +37,7 @@ pub(crate) enum Act {
     RetryNow(Key),
     Skip(Place),
     DeadLetterNow(Place),
+    ReleaseHeld,
 }
 
 /// A key, in all topics or one.
@@ -57,6 +61,16 @@ pub(crate) enum ActResult {
     Resumed(KeyResumed),
     Retried(RetriedNow),
     At(ActTime),
+    /// How many were held.
+    Released(u64),
+}
+
+/// What an act would find.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Tried {
+    Key(KeyOutlook),
+    Record(RecordOutlook),
+    Held(u64),
 }
 
 /// Carries an act out.
@@ -86,6 +100,39 @@ pub(crate) async fn carry_out(
             let time = handle.dead_letter_now(&at.topic, at.partition, at.offset, note);
             time.await.map(ActResult::At)
         }
+        Act::ReleaseHeld => {
+            let held = handle.dry_run().release_held();
+            handle.release_held(note);
+            Ok(ActResult::Released(held))
+        }
+    }
+}
+
+/// Finds what an act would do.
+pub(crate) async fn try_out(handle: &SubscriptionHandle, act: Act) -> Result<Tried, ActError> {
+    let dry_run = handle.dry_run();
+    match act {
+        Act::PauseKey(Key { topic, hash }) => {
+            let found = dry_run.pause_key(topic.as_deref(), hash).await;
+            found.map(Tried::Key)
+        }
+        Act::ResumeKey(Key { topic, hash }) => {
+            let found = dry_run.resume_key(topic.as_deref(), hash).await;
+            found.map(Tried::Key)
+        }
+        Act::RetryNow(Key { topic, hash }) => {
+            let found = dry_run.retry_now(topic.as_deref(), hash).await;
+            found.map(Tried::Key)
+        }
+        Act::Skip(at) => {
+            let found = dry_run.skip(&at.topic, at.partition, at.offset).await;
+            found.map(Tried::Record)
+        }
+        Act::DeadLetterNow(at) => {
+            let found = dry_run.dead_letter_now(&at.topic, at.partition, at.offset);
+            found.await.map(Tried::Record)
+        }
+        Act::ReleaseHeld => Ok(Tried::Held(dry_run.release_held())),
     }
 }
 
@@ -98,27 +145,18 @@ struct KeyOrder {
     topic: Option<String>,
     by: String,
     why: String,
+    #[serde(default)]
+    dry_run: DryRun,
 }
 
-/// The body of an act on a record.
+/// The body of an act on a record, or on all that is held.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecordOrder {
     by: String,
     why: String,
-}
-
-/// The answer.
-#[derive(Serialize)]
-struct Acted<'a> {
-    action: &'static str,
-    subscription: &'a str,
-    topic: Option<&'a str>,
-    partition: Option<i32>,
-    offset: Option<i64>,
-    key_hash: Option<KeyHash>,
-    result: &'static str,
-    text: String,
+    #[serde(default)]
+    dry_run: DryRun,
 }
 
 pub(crate) async fn pause_key(
@@ -187,7 +225,8 @@ async fn on_key(
     })?;
     let topic = order.topic;
     let note = note(order.by, order.why)?;
-    act_on(shared, &name, act(Key { topic, hash }), note).await
+    let act = act(Key { topic, hash });
+    act_on(shared, &name, act, note, order.dry_run).await
 }
 
 async fn on_record(
@@ -213,38 +252,56 @@ async fn on_record(
         partition: number,
         offset,
     };
-    act_on(shared, &name, act(place), note).await
+    act_on(shared, &name, act(place), note, order.dry_run).await
 }
 
-async fn act_on(shared: &Shared, name: &str, act: Act, note: OperatorNote) -> Answer {
+pub(crate) async fn release_held(
+    shared: State<Arc<Shared>>,
+    path: At<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    access::authorize(shared.token.as_ref(), &headers)?;
+    let name = at(path)?;
+    let order: RecordOrder = order(&body)?;
+    let note = note(order.by, order.why)?;
+    act_on(&shared, &name, Act::ReleaseHeld, note, order.dry_run).await
+}
+
+async fn act_on(
+    shared: &Shared,
+    name: &str,
+    act: Act,
+    note: OperatorNote,
+    dry_run: DryRun,
+) -> Answer {
     let handle = shared.find(name)?;
-    let acting = handle.act(act.clone(), note);
-    let result = match tokio::time::timeout(shared.act_timeout, acting).await {
-        Ok(result) => result.map_err(|refused| problem(&refused))?,
+    let (name, within) = (handle.name(), shared.act_timeout);
+    match dry_run {
+        DryRun::No => {
+            let result = answered(within, handle.act(act.clone(), note)).await?;
+            Ok(answer::done(name, &act, result))
+        }
+        DryRun::Yes => {
+            let found = answered(within, handle.try_act(act.clone())).await?;
+            Ok(answer::tried(name, &act, found))
+        }
+    }
+}
+
+async fn answered<T>(
+    within: Duration,
+    asked: impl Future<Output = Result<T, ActError>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout(within, asked).await {
+        Ok(result) => result.map_err(|refused| problem(&refused)),
         Err(_) => {
             let text = "the partition's owner has not answered: an attempt may block its thread. \
                         The act may still be carried out";
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            return Err(Problem::new(status, "no_answer", text));
+            Err(Problem::new(status, "no_answer", text))
         }
-    };
-    Ok(answer(handle.name(), &act, result))
-}
-
-fn order<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| bad_body(format!("the body is not an order in JSON: {error}")))
-}
-
-fn note(by: String, why: String) -> Result<OperatorNote, Problem> {
-    if by.trim().is_empty() || why.trim().is_empty() {
-        return Err(bad_body("`by` and `why` say who orders this, and why"));
     }
-    Ok(OperatorNote::new(by, why))
-}
-
-fn bad_body(text: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad_body", text)
 }
 
 fn problem(refused: &ActError) -> Problem {
@@ -259,71 +316,4 @@ fn problem(refused: &ActError) -> Problem {
         _ => (StatusCode::CONFLICT, "too_many"),
     };
     Problem::new(status, code, refused.to_string())
-}
-
-fn answer(subscription: &str, act: &Act, result: ActResult) -> Response {
-    let (action, key, place) = match act {
-        Act::PauseKey(key) => ("pause_key", Some(key), None),
-        Act::ResumeKey(key) => ("resume_key", Some(key), None),
-        Act::RetryNow(key) => ("retry_now", Some(key), None),
-        Act::Skip(place) => ("skip", None, Some(place)),
-        Act::DeadLetterNow(place) => ("dead_letter_now", None, Some(place)),
-    };
-    let topic = key.and_then(|key| key.topic.as_deref());
-    let (result, text) = described(result);
-    let acted = Acted {
-        action,
-        subscription,
-        topic: topic.or(place.map(|place| &*place.topic)),
-        partition: place.map(|place| place.partition),
-        offset: place.map(|place| place.offset),
-        key_hash: key.map(|key| key.hash),
-        result,
-        text,
-    };
-    json(StatusCode::OK, &acted)
-}
-
-/// For programs, and for people.
-fn described(result: ActResult) -> (&'static str, String) {
-    let (word, text) = match result {
-        ActResult::Paused => ("paused", "none of its records starts"),
-        ActResult::Resumed(KeyResumed::StillPaused) => {
-            ("still_paused", "it is paused from elsewhere too")
-        }
-        ActResult::Resumed(_) => ("resumed", "its records start again"),
-        ActResult::Retried(RetriedNow {
-            retried,
-            running,
-            pending,
-            ..
-        }) => {
-            let word = match (retried, pending) {
-                (1.., _) => "retried",
-                (0, 0) => "not_pending",
-                (0, _) => "nothing_waits",
-            };
-            let text =
-                format!("{retried} waited and no longer do; {running} run, {pending} are pending");
-            return (word, text);
-        }
-        ActResult::At(ActTime::Now) => (
-            "now",
-            "it waited; it is settled, or its dead letter is written next",
-        ),
-        ActResult::At(ActTime::AtItsTurn) => (
-            "at_its_turn",
-            "it waits behind others of its key; this is done at its turn",
-        ),
-        ActResult::At(ActTime::AfterItsAttempt) => (
-            "after_its_attempt",
-            "it runs; this is done at the end of the attempt, unless that succeeds",
-        ),
-        ActResult::At(ActTime::AfterItsWrite) => (
-            "after_its_write",
-            "it is being written to another topic; this is done if the write fails",
-        ),
-        ActResult::At(_) => ("when_read", "it was not read yet; this is done when it is"),
-    };
-    (word, text.to_owned())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use keylane::SubscriptionHandle;
 
+use crate::redrives::Redrives;
 use crate::served::Served;
 use crate::{AdminError, lock, routes};
 
@@ -59,6 +60,11 @@ impl AdminRoutes {
     /// The router of a server that serves nothing else.
     pub(crate) fn alone(&self) -> Router {
         routes::alone(self.shared.clone())
+    }
+
+    /// The redrives that these routes run.
+    pub(crate) fn redrives(&self) -> Arc<Redrives> {
+        self.shared.redrives.clone()
     }
 
     /// Does the same as [`AdminServer::add`](crate::AdminServer::add).

@@ -8,6 +8,8 @@ use keylane::SubscriptionHandle;
 
 use crate::access::{Hosts, Token};
 use crate::acts::ACT_TIMEOUT;
+use crate::dead_letters::PATIENCE;
+use crate::redrives::Redrives;
 use crate::routes::{Metrics, Shared};
 use crate::served::{AllServed, Served};
 use crate::{AdminError, AdminRoutes, AdminServer};
@@ -77,8 +79,8 @@ impl AdminServerBuilder {
         self
     }
 
-    /// Allows pausing, resuming, shutting down and acts on keys and records to requests with
-    /// `Authorization: Bearer <token>`. Without it they are refused.
+    /// Allows pausing, resuming, shutting down, acts on keys and records, and redrives to requests
+    /// with `Authorization: Bearer <token>`. Without it they are refused.
     ///
     /// Take a long random one. It is never shown or logged.
     pub fn token(mut self, token: impl Into<String>) -> Self {
@@ -180,6 +182,7 @@ impl AdminServerBuilder {
             polling_limit: self.polling_limit,
             act_timeout: ACT_TIMEOUT,
             metrics: self.metrics,
+            redrives: Arc::new(Redrives::new(PATIENCE)),
         })
     }
 }

@@ -56,7 +56,7 @@
 //! Names in a path are percent-encoded. Figures are a second old at most, hot keys up to ten.
 //!
 //! # Steering
-//! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume`, `…/release-held` or `…/shutdown`, or to
+//! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume` or `…/shutdown`, or to
 //! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means that it
 //! was requested, as by the [handle](keylane::SubscriptionHandle). All of it is refused with 403
 //! unless the server has a [token](AdminServerBuilder::token):
@@ -67,8 +67,12 @@
 //! ```
 //!
 //! A pause lasts until it is resumed or the process ends; that of a partition until this member
-//! gives it up. `release-held` sends records that are held because of an
-//! [outage](keylane::config::Outage) to the dead-letter topic, until that outage ends.
+//! gives it up.
+//!
+//! Acts on keys and records, `release-held`, and redrives of dead letters have a body that says who
+//! orders them and why, and can be tried dry (`dry_run`): the manual's page *The admin API* has them.
+//! One redrive runs at a time, on a thread of its own. It stops after its transaction when the server
+//! or the subscription ends, and can be resumed.
 //!
 //! # Safety
 //! It listens on 127.0.0.1 by default. There, a request whose `Host` is neither an address of the
@@ -89,11 +93,14 @@ mod acts;
 mod admin_routes;
 mod answers;
 mod builder;
+mod dead_letters;
 mod error;
 mod health;
 mod hot_keys;
 mod lock;
+mod orders;
 mod problem;
+mod redrives;
 mod routes;
 mod served;
 mod server;

@@ -19,10 +19,12 @@ use crate::acts;
 use crate::answers::{
     OldestList, Requested, SubscriptionDetail, SubscriptionList, SubscriptionSummary, json,
 };
+use crate::dead_letters;
 use crate::health::{self, Question, Seen, Verdict};
 use crate::hot_keys::{HotKeyLists, Keys};
 use crate::lock;
 use crate::problem::{self, Problem};
+use crate::redrives::Redrives;
 use crate::served::{AllServed, Served};
 
 const OPENAPI: &str = include_str!("openapi.json");
@@ -38,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) polling_limit: Duration,
     pub(crate) act_timeout: Duration,
     pub(crate) metrics: Option<Metrics>,
+    pub(crate) redrives: Arc<Redrives>,
 }
 
 /// Renders the metrics, in Prometheus' text format.
@@ -61,7 +64,7 @@ type Routes = MethodRouter<Arc<Shared>>;
 type Route = (&'static str, fn() -> Routes);
 pub(crate) type Answer = Result<Response, Problem>;
 pub(crate) type At<T> = Result<Path<T>, PathRejection>;
-type Limited = Result<Query<Limit>, QueryRejection>;
+pub(crate) type Limited = Result<Query<Limit>, QueryRejection>;
 type PartitionPath = (String, String, String);
 
 /// The paths of `openapi.json`.
@@ -76,9 +79,29 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/v1/subscriptions/{name}/pause", || post(pause)),
     ("/v1/subscriptions/{name}/resume", || post(resume)),
     ("/v1/subscriptions/{name}/release-held", || {
-        post(release_held)
+        post(acts::release_held)
     }),
     ("/v1/subscriptions/{name}/shutdown", || post(shutdown)),
+    ("/v1/subscriptions/{name}/dead-letters/redrive", || {
+        post(dead_letters::redrive)
+    }),
+    ("/v1/subscriptions/{name}/dead-letters/resolve", || {
+        post(dead_letters::resolve)
+    }),
+    ("/v1/subscriptions/{name}/dead-letters/tasks", || {
+        get(dead_letters::tasks)
+    }),
+    ("/v1/subscriptions/{name}/dead-letters/tasks/{task}", || {
+        get(dead_letters::task)
+    }),
+    (
+        "/v1/subscriptions/{name}/dead-letters/tasks/{task}/cancel",
+        || post(dead_letters::cancel),
+    ),
+    (
+        "/v1/subscriptions/{name}/dead-letters/tasks/{task}/resume",
+        || post(dead_letters::resume),
+    ),
     ("/v1/subscriptions/{name}/keys/pause", || {
         post(acts::pause_key)
     }),
@@ -245,16 +268,6 @@ async fn resume(State(shared): State<Arc<Shared>>, path: At<String>, headers: He
     steer(&shared, path, &headers, "resume", |it| it.resume())
 }
 
-async fn release_held(
-    State(shared): State<Arc<Shared>>,
-    path: At<String>,
-    headers: HeaderMap,
-) -> Answer {
-    steer(&shared, path, &headers, "release_held", |it| {
-        it.release_held()
-    })
-}
-
 async fn shutdown(
     State(shared): State<Arc<Shared>>,
     path: At<String>,
@@ -372,7 +385,7 @@ pub(crate) fn not_assigned(topic: &str, partition: &str) -> Problem {
 
 /// How many records, or keys of each list, are wanted.
 #[derive(Deserialize)]
-struct Limit {
+pub(crate) struct Limit {
     #[serde(default = "default_limit")]
     limit: usize,
 }
@@ -381,7 +394,7 @@ fn default_limit() -> usize {
     LIMIT_DEFAULT
 }
 
-fn limit(query: Limited) -> Result<usize, Problem> {
+pub(crate) fn limit(query: Limited) -> Result<usize, Problem> {
     match query {
         Ok(Query(Limit { limit })) if (1..=LIMIT_MOST).contains(&limit) => Ok(limit),
         _ => {

@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use keylane::SubscriptionHandle;
+use keylane::redrive::RedriveTask;
+use keylane::redrive::ops::OpsTopic;
 use keylane::status::{HotKeys, State, SubscriptionStatus};
 use keylane::subscription::OperatorNote;
 
-use crate::acts::{self, Act, Acting};
+use crate::acts::{self, Act, Acting, Trying};
 
 pub(crate) trait Served: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
@@ -18,13 +20,19 @@ pub(crate) trait Served: fmt::Debug + Send + Sync {
     fn hot_keys(&self) -> HotKeys;
     fn pause(&self);
     fn resume(&self);
-    fn release_held(&self);
     fn request_shutdown(&self);
     /// `false` where the partition is not assigned.
     fn pause_partition(&self, topic: &str, partition: i32) -> bool;
     /// `false` where the partition is not assigned.
     fn resume_partition(&self, topic: &str, partition: i32) -> bool;
     fn act(&self, act: Act, note: OperatorNote) -> Acting<'_>;
+    /// What the act would do.
+    fn try_act(&self, act: Act) -> Trying<'_>;
+    /// `None` where it has none.
+    fn dead_letter_topic(&self) -> Option<&str>;
+    /// Of its group's letters in this topic.
+    fn redrive(&self, topic: &str) -> RedriveTask;
+    fn operations(&self) -> OpsTopic;
 }
 
 impl Served for SubscriptionHandle {
@@ -56,10 +64,6 @@ impl Served for SubscriptionHandle {
         self.resume();
     }
 
-    fn release_held(&self) {
-        self.release_held();
-    }
-
     fn request_shutdown(&self) {
         self.request_shutdown();
     }
@@ -74,6 +78,22 @@ impl Served for SubscriptionHandle {
 
     fn act(&self, act: Act, note: OperatorNote) -> Acting<'_> {
         Box::pin(acts::carry_out(self, act, note))
+    }
+
+    fn try_act(&self, act: Act) -> Trying<'_> {
+        Box::pin(acts::try_out(self, act))
+    }
+
+    fn dead_letter_topic(&self) -> Option<&str> {
+        self.dead_letter_topic()
+    }
+
+    fn redrive(&self, topic: &str) -> RedriveTask {
+        self.redrive(topic)
+    }
+
+    fn operations(&self) -> OpsTopic {
+        self.operations()
     }
 }
 

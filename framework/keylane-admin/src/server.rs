@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Duration;
 
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
@@ -13,6 +14,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{AdminError, AdminRoutes, AdminServerBuilder};
+
+/// A transaction has 500 copies, unless set otherwise.
+const REDRIVE_STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running admin server; see the [crate].
 ///
@@ -78,7 +82,7 @@ impl AdminServer {
         local_addr: SocketAddr,
         routes: AdminRoutes,
     ) -> Result<Self, AdminError> {
-        let router = routes.alone();
+        let (router, redrives) = (routes.alone(), routes.redrives());
         let server = Self {
             local_addr,
             routes,
@@ -96,6 +100,7 @@ impl AdminServer {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
                     serve(&runtime, listener, router, stop);
+                    runtime.block_on(redrives.shutdown(REDRIVE_STOPS_WITHIN));
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -111,8 +116,8 @@ impl AdminServer {
         Ok(server)
     }
 
-    /// Stops listening, lets what is being answered finish (10 s at most), and returns when the
-    /// thread is done.
+    /// Stops listening, lets what is being answered finish (10 s at most), stops a redrive after the
+    /// transaction that is open (10 s at most), and returns when the thread is done.
     ///
     /// Cancel-safe: the server stops all the same.
     pub async fn shutdown(self) {

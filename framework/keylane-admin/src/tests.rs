@@ -1,6 +1,7 @@
 //! The router without a network and without Kafka.
 
 mod acts;
+mod dead_letters;
 mod described;
 mod mounted;
 mod probes;
@@ -16,17 +17,22 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
 use keylane::error::ActError;
 use keylane::record::KeyHash;
+use keylane::redrive::RedriveTask;
+use keylane::redrive::ops::OpsTopic;
 use keylane::status::{
     ControlStatus, HotKey, HotKeys, InFlight, OldestRecord, OngoingOutage, OutageKind,
     OutageStatus, PartitionStatus, PausedBy, Position, RecordState, State, SubscriptionStatus,
     Trouble, TroubleKind, TroublePlace,
 };
-use keylane::subscription::{ActTime, KeyResumed, OperatorNote, RetriedNow};
+use keylane::subscription::{
+    ActTime, KeyOutlook, KeyResumed, OperatorNote, RecordOutlook, RetriedNow,
+};
 use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::access::{Hosts, Token};
-use crate::acts::{Act, ActResult, Acting};
+use crate::acts::{Act, ActResult, Acting, Tried, Trying};
+use crate::redrives::Redrives;
 use crate::routes::{Metrics, Shared, alone};
 use crate::served::{AllServed, Served};
 
@@ -39,6 +45,8 @@ struct Scripted {
     status: Mutex<SubscriptionStatus>,
     hot_keys: Mutex<HotKeys>,
     asked: Mutex<Asked>,
+    /// The brokers of its dead letters, where there are some.
+    servers: String,
 }
 
 /// The calls it got.
@@ -46,7 +54,6 @@ struct Scripted {
 struct Asked {
     paused: bool,
     paused_partitions: BTreeSet<(String, i32)>,
-    released: bool,
     shutdown: bool,
     acts: Vec<(Act, OperatorNote)>,
 }
@@ -121,10 +128,6 @@ impl Served for Scripted {
         self.ask(|asked| asked.paused = false);
     }
 
-    fn release_held(&self) {
-        self.ask(|asked| asked.released = true);
-    }
-
     fn request_shutdown(&self) {
         self.ask(|asked| asked.shutdown = true);
     }
@@ -164,6 +167,7 @@ impl Served for Scripted {
                         refused: 1,
                     })
                 }
+                Act::ReleaseHeld => Ok(ActResult::Released(5)),
                 Act::PauseKey(_) => Ok(ActResult::Paused),
                 Act::ResumeKey(_) => Ok(ActResult::Resumed(KeyResumed::Resumed)),
                 Act::RetryNow(_) => Ok(ActResult::Retried(RetriedNow::default())),
@@ -175,14 +179,53 @@ impl Served for Scripted {
             }
         })
     }
+
+    /// As the act, and one record of the key runs while three wait.
+    fn try_act(&self, act: Act) -> Trying<'_> {
+        Box::pin(async move {
+            let mut of_key = KeyOutlook::default();
+            (of_key.pending, of_key.running, of_key.waiting) = (4, 1, 3);
+            match act {
+                Act::ReleaseHeld => Ok(Tried::Held(5)),
+                Act::Skip(at) | Act::DeadLetterNow(at) => {
+                    if at.offset == 409 {
+                        return Err(ActError::NoDeadLetterTopic);
+                    }
+                    let mut found = RecordOutlook::new(ActTime::AfterItsAttempt);
+                    found.key_hash = Some(KeyHash::of(b"vehicle-4711"));
+                    (found.attempts, found.of_key) = (Some(2), of_key);
+                    Ok(Tried::Record(found))
+                }
+                _ => Ok(Tried::Key(of_key)),
+            }
+        })
+    }
+
+    fn dead_letter_topic(&self) -> Option<&str> {
+        Some("dead")
+    }
+
+    fn redrive(&self, topic: &str) -> RedriveTask {
+        let task = RedriveTask::of(topic).group("group");
+        task.bootstrap_servers(self.servers.as_str())
+    }
+
+    fn operations(&self) -> OpsTopic {
+        OpsTopic::of("group").bootstrap_servers(self.servers.as_str())
+    }
 }
 
 fn subscription(name: &str) -> Arc<Scripted> {
+    subscription_at(name, "127.0.0.1:1")
+}
+
+fn subscription_at(name: &str, servers: &str) -> Arc<Scripted> {
     Arc::new(Scripted {
         name: name.to_owned(),
         status: Mutex::new(SubscriptionStatus::new(State::Starting)),
         hot_keys: Mutex::default(),
         asked: Mutex::default(),
+        servers: servers.to_owned(),
     })
 }
 
@@ -272,6 +315,7 @@ fn shared<const N: usize>(subscriptions: [&Arc<Scripted>; N], token: Option<&str
         polling_limit: Duration::from_secs(30),
         act_timeout: Duration::from_millis(20),
         metrics: None,
+        redrives: Arc::new(Redrives::new(Duration::from_secs(60))),
     })
 }
 

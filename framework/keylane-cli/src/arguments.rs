@@ -18,7 +18,8 @@ pub(crate) use dlq::{
     By, DlqCommand, LettersArguments, LsArguments, OpenArgument, Place, PurgeArguments,
 };
 pub(crate) use redrive::{
-    ByArgument, CancelArguments, EditArguments, RedriveArguments, ResolveArguments, StatusArguments,
+    ByArgument, CancelArguments, EditArguments, RedriveArguments, ResolveArguments,
+    StatusArguments, SureArguments,
 };
 
 /// Looks into consumer groups of keylane.
@@ -70,10 +71,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL")]
         admin: Vec<String>,
     },
-    /// Shows for each partition the oldest unsettled record and its age.
+    /// Shows for each partition the oldest unsettled record, its age and its key.
+    ///
+    /// What the record does, its attempts and its last error come from the members' admin endpoints,
+    /// and are unknown without them.
     Oldest {
         #[command(flatten)]
         group: GroupArguments,
+        /// The admin endpoint of a member, such as http://10.0.0.7:9465; repeated for each member.
+        #[arg(long, value_name = "URL")]
+        admin: Vec<String>,
     },
     /// Shows the decoded commit of a partition: what is settled ahead, the crash evidence, the log.
     Map {
@@ -136,7 +143,7 @@ pub(crate) enum Command {
     /// Writes one record to the dead-letter topic, and settles it by that.
     DeadLetterNow(RecordActArguments),
     /// Lets go the records that members hold because of an outage. Good ones may be among them.
-    Release(ActArguments),
+    Release(ReleaseArguments),
     /// Prints a completion script for a shell.
     Completion {
         /// The shell.
@@ -194,6 +201,14 @@ pub(crate) struct RecordActArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReleaseArguments {
+    #[command(flatten)]
+    pub(crate) members: ActArguments,
+    #[command(flatten)]
+    pub(crate) note: NoteArguments,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NoteArguments {
     /// Why, for the log and the dead letter.
     #[arg(long)]
@@ -201,6 +216,9 @@ pub(crate) struct NoteArguments {
     /// Who orders it. Without it, the environment USER.
     #[arg(long)]
     pub(crate) by: Option<String>,
+    /// Only says what it would do: which record, what runs, and how many records of the key wait.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -237,12 +255,8 @@ pub(crate) struct ResetArguments {
     /// Allows to pass over unsettled records below the target: the group never processes them.
     #[arg(long)]
     pub(crate) skip: bool,
-    /// Only shows what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Does it without a question.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) sure: SureArguments,
 }
 
 #[derive(Debug, Default, Args)]

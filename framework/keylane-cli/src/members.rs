@@ -29,8 +29,19 @@ pub(crate) struct Figures {
     pub(crate) parked: u64,
     pub(crate) not_due: u64,
     pub(crate) workable_lag: Option<Duration>,
+    /// The record that the commit waits for; `None` where all that was delivered is settled.
+    pub(crate) oldest: Option<OldestRecord>,
     /// The key that takes the most time in attempts; `None` where the member did not answer that.
     pub(crate) hot_key: Option<Option<HotKey>>,
+}
+
+/// What a member does about the record that a commit waits for.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct OldestRecord {
+    pub(crate) offset: i64,
+    pub(crate) attempts: u32,
+    pub(crate) state: String,
+    pub(crate) last_error: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -65,6 +76,7 @@ struct Partition {
     parked: u64,
     not_due: u64,
     workable_lag_seconds: Option<f64>,
+    oldest: Option<OldestRecord>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +156,7 @@ impl Members {
                 parked: partition.parked,
                 not_due: partition.not_due,
                 workable_lag: workable.and_then(|it| Duration::try_from_secs_f64(it).ok()),
+                oldest: partition.oldest,
                 hot_key,
             };
             self.figures

@@ -69,6 +69,18 @@ impl Cell {
         }
     }
 
+    /// What a field of a report has. `null` is no value.
+    pub(crate) fn of(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Nothing,
+            Value::String(text) => Self::Text(text),
+            Value::Number(number) if number.is_i64() => {
+                Self::Number(number.as_i64().unwrap_or_default())
+            }
+            other => Self::said(other.to_string(), other),
+        }
+    }
+
     /// What is known, or [`Cell::Unknown`].
     pub(crate) fn known<T>(value: Option<T>, cell: impl FnOnce(T) -> Self) -> Self {
         value.map_or(Self::Unknown, cell)

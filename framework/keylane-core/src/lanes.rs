@@ -48,6 +48,11 @@ impl Lanes {
         }
     }
 
+    /// Whether a record that joins the lane of this key is at its head.
+    pub(crate) fn is_empty(&self, key: Option<u64>) -> bool {
+        key.is_none_or(|key| !self.tails.contains_key(&key))
+    }
+
     /// The one behind `slot` in its lane.
     pub(crate) fn behind(&self, slot: u32) -> Option<u32> {
         Some(self.behind[slot as usize]).filter(|&behind| behind != NONE)

@@ -14,13 +14,14 @@
 //! ```
 //! From `ready` to `settled` a record is the head of its lane, and the others of its key wait
 //! behind it. Where its key is paused it is `paused` instead of `ready`. What operators order of
-//! single records and keys is in `acts.rs`.
+//! single records and keys is in `acts.rs`, and what they would do in `dry_runs.rs`.
 
 mod acts;
 mod blocker;
 mod caution;
 mod delivery;
 mod directives;
+mod dry_runs;
 mod news;
 mod observe;
 mod outcome;
@@ -43,6 +44,7 @@ pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_F
 pub use caution::{MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE};
 pub use delivery::{Delivered, Delivery};
 pub use directives::{MOST_OWN_ORDERS, OperatorNote, PartitionDirectives, SkipOrder};
+pub use dry_runs::{KeyOutlook, RecordOutlook};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{
     FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success,

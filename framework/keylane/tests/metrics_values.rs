@@ -320,12 +320,26 @@ async fn an_outage_shows_with_its_kind_and_what_is_held_and_that_it_is_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absent_where_it_is_unknown()
  {
-    let broker = broker(&["counted", "uncounted"]);
+    let broker = broker(&["counted", "uncounted", "counted-keylane-ops"]);
     broker.create_topic("counted-dead", 3).unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "counted-dead").await;
     for number in 0..7 {
-        producer.enqueue(task(number)).await.unwrap();
+        let letter = task(number).partition((number % 3) as i32);
+        producer.enqueue(letter).await.unwrap();
     }
+    // Both letters of partition 1 are resolved, and one that does not exist.
+    let resolved = |key: &str| {
+        let value = r#"{"v":1,"who":"ada","why":"","at":"2026-11-30T14:00:00.000Z"}"#;
+        NewTask::new(value).key(key.to_owned())
+    };
+    let operations = common::producer(broker.bootstrap_servers(), "counted-keylane-ops").await;
+    for key in [
+        "resolved/counted-dead/1/0/1",
+        "resolved/counted-dead/1/100/100",
+    ] {
+        operations.enqueue(resolved(key)).await.unwrap();
+    }
+    operations.close(PATIENCE).await.unwrap();
     let start = async |topic: &str, dead_letter: Option<DeadLetter>| {
         let mut builder = subscribe(&broker, topic, topic);
         if let Some(dead_letter) = dead_letter {
@@ -344,15 +358,23 @@ async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absen
             &[("subscription", name)],
         )
     };
+    let open = |name: &str| value("keylane_open_dead_letters", &[("subscription", name)]);
     eventually("they are counted", || records("counted") == Some(7.0)).await;
+    eventually("those that are not resolved are counted", || {
+        open("counted") == Some(5.0)
+    })
+    .await;
     eventually("the other one runs", || {
         without.status().partitions.len() == 1
     })
     .await;
-    assert_eq!(records("uncounted"), None);
+    assert_eq!((records("uncounted"), open("uncounted")), (None, None));
     with.shutdown().await.unwrap();
     without.shutdown().await.unwrap();
-    eventually("an end is no empty topic", || records("counted").is_none()).await;
+    eventually("an end is no empty topic", || {
+        records("counted").is_none() && open("counted").is_none()
+    })
+    .await;
     producer.close(PATIENCE).await.unwrap();
 }
 

@@ -113,7 +113,7 @@ async fn the_coordinator_is_away_and_two_brokers_deliver() {
     let since = place().unwrap().since;
     // Each delivery is a sign of health of a broker, and the client complains about the coordinator
     // all the time.
-    for _ in 0..50 {
+    for _ in 0..20 {
         one_more_is_processed().await;
         let trouble = place().expect("it lasts");
         assert_eq!(

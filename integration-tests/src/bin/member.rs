@@ -1,6 +1,7 @@
 //! A member in a process of its own, so that a test can stop it at any moment: `member BOOTSTRAP
 //! GROUP TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`:
-//! `member operations|poison|redrive`, which reads the rest from variables.
+//! `member day|operations|outbox|poison|redrive`, which reads the rest from variables. By the name
+//! `keylane` it is that command.
 //!
 //! The first one prints a line for the beginning and the end of each attempt (see `line`), and
 //! shuts down when its input ends. Into the file it writes again and again whether it is assigned,
@@ -9,6 +10,7 @@
 
 use std::{
     io::{self, Read, Write},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -25,9 +27,22 @@ use keylane_integration_tests::{
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let name = std::env::args_os().next();
+    if name.is_some_and(|name| Path::new(&name).ends_with("keylane")) {
+        let ran = tokio::task::spawn_blocking(members::keylane::run).await;
+        return ran.map_or(ExitCode::FAILURE, ExitCode::from);
+    }
     match std::env::args().nth(1).as_deref() {
+        Some("day") => {
+            members::day::run().await;
+            return ExitCode::SUCCESS;
+        }
         Some("operations") => {
             members::operations::run().await;
+            return ExitCode::SUCCESS;
+        }
+        Some("outbox") => {
+            members::outbox::run().await;
             return ExitCode::SUCCESS;
         }
         Some("poison") => {

@@ -10,6 +10,7 @@
 )]
 
 mod dashboards;
+mod day;
 mod faults;
 mod files;
 mod panels;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keylane::redrive::ops::OpsTopic;
 use keylane_integration_tests::{
     kafka::{Kafka, Nodes},
     kafka_or_skip,
@@ -29,6 +30,7 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
     };
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka, "panels", &prometheus, 2).await;
+    let scene = scene.with_outbox().await;
     let first = scene.start(0);
     scene.runs_well().await;
     // A hand-over and a few dead letters, as on any day.
@@ -70,9 +72,26 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
         &format!("min(keylane_dead_letter_topic_records) == {PARTITIONS}"),
     )
     .await;
+    seen(
+        "and those that are open",
+        &format!("min(keylane_open_dead_letters) == {PARTITIONS}"),
+    )
+    .await;
+    let ops = OpsTopic::of(&scene.group).bootstrap_servers(kafka.bootstrap_servers());
+    let dead = format!("{}-dead", scene.topic);
+    let resolved = ops.resolve(&dead, [(0, 0..=0)], "ada", "test data").await;
+    resolved.unwrap();
     scene
         .runs_well_but_for(&["KeylaneDeadLettersGrowing"])
         .await;
+    seen(
+        "a letter that was resolved is no longer open, in every member",
+        &format!(
+            "max(keylane_open_dead_letters) == {} and min(keylane_dead_letter_topic_records) == {PARTITIONS}",
+            PARTITIONS - 1
+        ),
+    )
+    .await;
 
     let mut faults = Vec::new();
     for query in queries() {

@@ -139,6 +139,11 @@ impl Prometheus {
         prometheus
     }
 
+    /// Where it answers.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What to scrape from now on.
     pub(crate) fn scrape(&self, targets: &[SocketAddr]) {
         let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();

@@ -232,6 +232,70 @@ fn the_example_gets_options_it_has_the_topics_it_reads_and_a_kafka_that_listens(
 }
 
 #[test]
+fn the_page_of_an_operators_day_names_what_the_stack_has() {
+    let repository = docker().join("..");
+    let read = |path: &str| fs::read_to_string(repository.join(path)).unwrap();
+    let page = read("docs/src/operations/a-day.md");
+    let program = read("examples/operators-day/src/main.rs");
+    let settings: Value =
+        serde_norway::from_str(&read("examples/operators-day/settings.yaml")).unwrap();
+    let (day, topics) = (service("day"), service("day-topics"));
+    for service in [&day, &topics] {
+        assert_eq!(strings(&service["profiles"]), ["day"]);
+    }
+    assert!(page.contains("COMPOSE_PROFILES=day"));
+
+    let command = strings(&day["command"]);
+    for option in &command {
+        let (name, _) = option.strip_prefix("--").unwrap().split_once('=').unwrap();
+        let field = format!("    {}: ", name.replace('-', "_"));
+        assert!(program.contains(&field), "{option}");
+    }
+    let value = |name: &str| {
+        let prefix = format!("--{name}=");
+        let value = command.iter().find_map(|it| it.strip_prefix(&*prefix));
+        value.unwrap_or_else(|| panic!("no {name} in {command:?}"))
+    };
+    let there = &mounts("day")[0];
+    assert_eq!(value("settings"), there.1);
+    assert!(there.0.ends_with("operators-day/settings.yaml"));
+    let admin = value("admin-addr").strip_prefix("0.0.0.0:").unwrap();
+    assert!(strings(&day["ports"]).contains(&format!("127.0.0.1:{admin}:{admin}")));
+    assert!(page.contains(&format!("ADMIN=http://localhost:{admin}\n")));
+    let health = day["healthcheck"]["test"][3].as_str().unwrap();
+    assert!(health.contains(&format!("127.0.0.1/{admin} ")));
+    let scrape = &yaml("prometheus/prometheus.yml")["scrape_configs"][0]["dns_sd_configs"][0];
+    assert_eq!(strings(&scrape["names"]), ["day"]);
+    let port = scrape["port"].as_u64().unwrap();
+    assert_eq!(value("metrics-addr"), format!("0.0.0.0:{port}"));
+
+    let program_in_the_image = day["entrypoint"][0].as_str().unwrap();
+    let program_name = program_in_the_image
+        .strip_prefix("/usr/local/bin/")
+        .unwrap();
+    let dockerfile = text("Dockerfile");
+    assert!(dockerfile.contains(&format!("-p {program_name} ")));
+    assert!(dockerfile.contains(&format!("target/release/{program_name}\n")));
+    let file = "/tmp/old-backup";
+    assert!(program.contains(&format!("default_value = \"{file}\"")));
+    for act in ["touch", "rm"] {
+        assert!(page.contains(&format!("docker compose exec day {act} {file}\n")));
+    }
+
+    let group = settings["group"].as_str().unwrap();
+    let script = strings(&topics["command"]).concat();
+    assert!(
+        script.contains(&format!("{group}-keylane-control ")),
+        "{script}"
+    );
+    let bootstrap = settings["bootstrap_servers"].as_str().unwrap();
+    assert!(script.contains(bootstrap), "{script}");
+    for name in [group, settings["topics"][0].as_str().unwrap()] {
+        assert!(page.contains(name), "{name}");
+    }
+}
+
+#[test]
 fn the_example_runs_as_nobody_and_hears_the_signal_that_tells_it_to_stop() {
     let dockerfile = text("Dockerfile");
     let user = dockerfile

@@ -4,15 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use keylane::config::{Backoff, Exhausted, FailureReason};
-use keylane::{DeadLetter, Raw, Retry, Task, TaskError};
+use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes},
     kafka_or_skip,
     protocol::Protocol,
+    scene::DEADLINE,
+    wait::wait_until,
 };
 use serde_json::Value;
 
-use super::commands::keylane;
+use super::{commands::keylane, metrics};
 
 /// A letter of keylane, of this offset of the origin.
 fn letter(origin: &str, offset: usize, reason: &str) -> NewRecord {
@@ -42,6 +44,33 @@ fn with_retries(mut letter: NewRecord, group: &str, retry: &str) -> NewRecord {
         letter.headers.push((name.to_owned(), Some(value)));
     }
     letter
+}
+
+/// What a member of the group reports about the dead-letter topic when it starts: so many records
+/// lie there, and so many of them are open.
+async fn reports(kafka: &Kafka, group: &str, [origin, dead]: [&str; 2], expected: [u64; 2]) {
+    metrics::record();
+    let member = Subscription::builder(group, origin)
+        .bootstrap_servers(kafka.bootstrap_servers())
+        .startup_timeout(DEADLINE)
+        .dead_letter(DeadLetter::topic(dead))
+        .start(Raw, async |_: Task<Bytes>| Ok::<(), TaskError>(()))
+        .await
+        .unwrap();
+    let figures = || {
+        let names = [
+            "keylane_dead_letter_topic_records",
+            "keylane_open_dead_letters",
+        ];
+        names.map(|name| metrics::value(name, group).map(|value| value as u64))
+    };
+    let what = format!("it reports {expected:?}");
+    wait_until(&what, DEADLINE, || figures() == expected.map(Some)).await;
+    member.shutdown().await.unwrap();
+    wait_until("its series have ended", DEADLINE, || {
+        figures() == [None, None]
+    })
+    .await;
 }
 
 /// The rows of a command's result.
@@ -132,9 +161,10 @@ async fn an_operator_works_dead_letters_off_by_commands() {
     let kafka = kafka_or_skip!(Nodes::One);
     let (group, origin) = (kafka.unique("group"), kafka.unique("origin"));
     let (retry, dead) = (kafka.unique("retry"), kafka.unique("dead"));
-    for topic in [&retry, &dead] {
+    for topic in [&origin, &retry, &dead] {
         kafka.create_topic(topic, 1, 1, &[]).await.unwrap();
     }
+    let reports = async |expected| reports(kafka, &group, [&origin, &dead], expected).await;
     let letters = (0..8).map(|offset| {
         let reason = if offset < 6 { "exhausted" } else { "fatal" };
         with_retries(letter(&origin, offset, reason), &group, &retry)
@@ -161,6 +191,7 @@ async fn an_operator_works_dead_letters_off_by_commands() {
             .collect::<Vec<_>>()
     };
     assert_eq!(counts(&[]).await, of(6, 2));
+    reports([8, 8]).await;
 
     let redrive = [
         "dlq",
@@ -206,6 +237,7 @@ async fn an_operator_works_dead_letters_off_by_commands() {
         "{status:?}"
     );
     assert_eq!(counts(&["--open"]).await, of(0, 2));
+    reports([8, 2]).await;
     let purge = ["dlq", "purge", &dead, "--handled"];
     let planned = rows(kafka, &[&purge[..], &["--dry-run"]].concat()).await;
     assert_eq!(
@@ -226,18 +258,27 @@ async fn an_operator_works_dead_letters_off_by_commands() {
     ];
     let (code, _, messages) = keylane(kafka, &all).await;
     assert_eq!(code, 1, "two are open: {messages}");
-    let (one, two) = (format!("{dead}/0@6"), format!("{dead}/0@7"));
-    rows(
-        kafka,
-        &["dlq", "resolve", &one, &two, "--why", "refunded by hand"],
-    )
-    .await;
+    let resolve = async |offset: i64| {
+        let letter = format!("{dead}/0@{offset}");
+        let why = ["--why", "refunded by hand"];
+        rows(kafka, &[&["dlq", "resolve", &letter], &why[..]].concat()).await;
+    };
+    let delete = async |letters: i64| {
+        let deleted = rows(kafka, &[&purge[..], &["--yes"]].concat()).await;
+        assert_eq!(
+            (&deleted[0]["state"], &deleted[0]["letters"]),
+            (&"deleted".into(), &letters.into())
+        );
+    };
+    resolve(6).await;
+    assert_eq!(counts(&["--open"]).await, of(0, 1));
+    reports([8, 1]).await;
+    // Handled letters that are gone are not taken off again.
+    delete(7).await;
+    reports([1, 1]).await;
+    resolve(7).await;
     assert_eq!(counts(&["--open"]).await, []);
-    let deleted = rows(kafka, &[&purge[..], &["--yes"]].concat()).await;
-    assert_eq!(
-        (&deleted[0]["state"], &deleted[0]["letters"]),
-        (&"deleted".into(), &8.into())
-    );
+    delete(1).await;
     assert_eq!(counts(&[]).await, []);
 }
 

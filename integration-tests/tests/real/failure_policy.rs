@@ -820,7 +820,9 @@ async fn fatal_records_are_dead_lettered_during_an_outage_and_the_operator_lets_
     );
     await_held(&member, 15).await;
     assert_eq!(scene.dead_letters().await.len(), 15);
-    member.handle().release_held();
+    member
+        .handle()
+        .release_held(keylane::subscription::OperatorNote::new("ann", "INC-7"));
     let dead = scene.await_dead(30).await;
     assert_eq!(
         dead.values()

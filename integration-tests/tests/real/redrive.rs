@@ -29,11 +29,11 @@ use tokio::sync::Notify;
 const DEADLINE: Duration = Duration::from_secs(120);
 const PARTITIONS: i32 = 3;
 
-struct Scene {
-    kafka: &'static Kafka,
-    dead: String,
+pub(super) struct Scene {
+    pub(super) kafka: &'static Kafka,
+    pub(super) dead: String,
     retry: String,
-    group: String,
+    pub(super) group: String,
 }
 
 /// A dead letter. Those of a key were given up in another order than they were written.
@@ -56,7 +56,7 @@ fn letter(number: i64, key: i64, reason: &str, retry: &str, group: &str) -> NewR
 }
 
 impl Scene {
-    async fn new(kafka: &'static Kafka) -> Self {
+    pub(super) async fn new(kafka: &'static Kafka) -> Self {
         let [dead, retry, group] = ["dead", "retry", "redriven"].map(|it| kafka.unique(it));
         for topic in [&dead, &retry] {
             kafka.create_topic(topic, PARTITIONS, 1, &[]).await.unwrap();
@@ -73,7 +73,7 @@ impl Scene {
         scene
     }
 
-    async fn write(&self, count: i64, keys: i64, reason: impl Fn(i64) -> &'static str) {
+    pub(super) async fn write(&self, count: i64, keys: i64, reason: impl Fn(i64) -> &'static str) {
         let letter = |number| {
             letter(
                 number,
@@ -151,7 +151,7 @@ impl Scene {
 
     /// The copies that a reader with `read_committed` gets: each once, those of a key in the order of
     /// their origins. Of an origin that is in no other topic its partition is that of all.
-    async fn check_copies(&self, expected: impl Iterator<Item = i64>) {
+    pub(super) async fn check_copies(&self, expected: impl Iterator<Item = i64>) {
         let copies = self.kafka.read_all(&self.retry).await.unwrap();
         let mut last_of_key = BTreeMap::<Vec<u8>, i64>::new();
         let mut origins = BTreeSet::new();

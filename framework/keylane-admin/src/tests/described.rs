@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::health::Code;
+use crate::redrives::Phase;
 use crate::routes::ROUTES;
 
 fn document() -> Value {
@@ -141,6 +142,18 @@ fn the_placeholders_of_each_path_are_described() {
     }
 }
 
+/// A request for a redrive has the fields of the library's, and those of an order.
+#[test]
+fn the_body_of_a_redrive_is_described() {
+    let request = serde_json::to_value(keylane::redrive::RedriveRequest::default()).unwrap();
+    let mut fields: BTreeSet<_> = keys(&request).into_iter().collect();
+    fields.extend(crate::dead_letters::HEAD);
+    let document = document();
+    let body = &document["components"]["requestBodies"]["RedriveOrder"]["content"];
+    let described = &body["application/json"]["schema"]["properties"];
+    assert_eq!(keys(described).into_iter().collect::<BTreeSet<_>>(), fields);
+}
+
 #[tokio::test]
 async fn each_path_takes_the_methods_that_are_described_and_no_others() {
     let shared = shared([&troubled("a")], Some(TOKEN));
@@ -222,7 +235,10 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         RecordState::Held,
         RecordState::KeyPaused,
     ];
+    let phases = Phase::ALL.map(|it| serde_json::to_value(it).unwrap());
+    let phases: Vec<_> = phases.iter().filter_map(Value::as_str).collect();
     for (field, names) in [
+        ("Here/properties/phase", phases),
         (
             "SubscriptionSummary/properties/state",
             states.map(State::as_str).to_vec(),
@@ -260,13 +276,16 @@ fn filled(path: &str) -> String {
         .replace("{topic}", "tasks")
         .replace("{partition}", "0")
         .replace("{offset}", "41")
+        .replace("{task}", "not-there")
 }
 
 /// The body of a well-meant request.
 fn meant(path: &str) -> &'static str {
     match path {
         _ if path.contains("/keys/") => r#"{"key": "vehicle-4711", "by": "ann", "why": "INC-7"}"#,
-        _ if path.contains("/records/") => r#"{"by": "ann", "why": "INC-7"}"#,
+        _ if path.contains("/records/") || path.ends_with("/release-held") => {
+            r#"{"by": "ann", "why": "INC-7"}"#
+        }
         _ => "",
     }
 }
@@ -336,6 +355,8 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
     }
     if !meant.is_empty() {
         answers.push(ask_for(&with_token, &here, "localhost", Some(TOKEN), "{}").await);
+        let dry = meant.replace(r#""why""#, r#""dry_run": true, "why""#);
+        answers.push(ask_for(&with_token, &here, "localhost", Some(TOKEN), &dry).await);
         let slow = (
             here.replace("/41/", "/503/"),
             meant.replace("vehicle-4711", "slow"),
@@ -363,13 +384,21 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
 #[tokio::test]
 async fn every_answer_is_as_described_and_everything_described_is_answered() {
     let document = document();
+    let mut of_dead_letters = dead_letters::every_answer().await;
     for (path, method, operation) in operations(&document) {
         let responses = &operation["responses"];
         let mut expected: BTreeMap<&str, bool> = keys(responses)
             .into_iter()
             .map(|status| (status, false))
             .collect();
-        for answer in drive(path, &method.to_uppercase()).await {
+        let answers = match path.contains("/dead-letters/") {
+            true => {
+                let of_path = of_dead_letters.extract_if(.., |(it, _)| *it == path);
+                of_path.map(|(_, answer)| answer).collect()
+            }
+            false => drive(path, &method.to_uppercase()).await,
+        };
+        for answer in answers {
             let at = format!("{method} {path} {}", answer.status.as_u16());
             let response = followed(&document, &responses[answer.status.as_str()]);
             assert!(

@@ -5,7 +5,9 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::TopicPartition;
-use super::redrive::{CancelArguments, RedriveArguments, ResolveArguments, StatusArguments};
+use super::redrive::{
+    CancelArguments, RedriveArguments, ResolveArguments, StatusArguments, SureArguments,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqCommand {
@@ -122,12 +124,8 @@ pub(crate) struct PurgeArguments {
     /// dead letters.
     #[arg(long)]
     pub(crate) open_too: bool,
-    /// Only shows what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Does it without a question.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) sure: SureArguments,
 }
 
 /// Where a dead letter lies.

@@ -48,14 +48,13 @@ pub(crate) struct RedriveArguments {
     /// Ends a task of this group and topic that did not end by itself, and starts this one.
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// Why, as it is recorded.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
     #[command(flatten)]
     pub(crate) by: ByArgument,
-    /// Only shows what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Does it without a question.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) sure: SureArguments,
 }
 
 /// Where copies go. Without any, to the retry topic that a letter names.
@@ -81,6 +80,17 @@ pub(crate) struct EditArguments {
     /// one. It runs anew for each letter, for 30 seconds at most.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) through: Option<String>,
+}
+
+/// Whether it is done, and whether that is asked before.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SureArguments {
+    /// Only shows what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Does it without a question.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 /// Who does it, for the record that is kept.
@@ -132,12 +142,8 @@ pub(crate) struct ResolveArguments {
     pub(crate) undo: bool,
     #[command(flatten)]
     pub(crate) by: ByArgument,
-    /// Only shows what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Does it without a question.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) sure: SureArguments,
 }
 
 fn percent(text: &str) -> Result<u8, String> {

@@ -60,7 +60,10 @@ pub(crate) fn order<'a>(
         Command::ResumeKey(key) => of_key("resume", key, environment)?,
         Command::RetryNow(key) => of_key("retry-now", key, environment)?,
         Command::DeadLetterNow(record) => of_record("dead-letter-now", record, environment)?,
-        Command::Release(members) => (members, "release-held".to_owned(), json!({}), false),
+        Command::Release(release) => {
+            let body = note(&release.note, environment)?;
+            (&release.members, "release-held".to_owned(), body, false)
+        }
         _ => return Ok(None),
     };
     Ok(Some(Order {
@@ -115,7 +118,12 @@ fn note(
     let by = by.filter(|by| !by.trim().is_empty()).ok_or_else(|| {
         Failure::Usage("say who orders it: --by, or the environment USER".to_owned())
     })?;
-    Ok(json!({ "by": by, "why": arguments.why }))
+    let mut body = json!({ "by": by, "why": arguments.why });
+    // A member that does not have it refuses it.
+    if arguments.dry_run {
+        body["dry_run"] = true.into();
+    }
+    Ok(body)
 }
 
 /// Never by a flag's value, which other users of the machine see.
@@ -260,6 +268,7 @@ mod tests {
         let arguments = |by: Option<&str>| NoteArguments {
             why: "INC-7".to_owned(),
             by: by.map(str::to_owned),
+            dry_run: false,
         };
         let by = |by, environment| note(&arguments(by), environment).map(|body| body["by"].clone());
         assert_eq!(by(None, &user).unwrap(), "ann");

@@ -50,7 +50,7 @@ pub(crate) fn run(
 ) -> Result<Report, Failure> {
     match command {
         Command::Lag { group, admin } => lag::run(connection, group, admin),
-        Command::Oldest { group } => oldest::run(connection, group),
+        Command::Oldest { group, admin } => oldest::run(connection, group, admin),
         Command::Map { group, partition } => map::run(connection, group, partition),
         Command::Offsets { command } => match command {
             OffsetsCommand::Show { group } => offsets::show::run(connection, group),

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use keylane::operator::{Operator, RecordHead};
+use keylane::record::KeyHash;
 use keylane_core::{Position, SettledMap};
 
 use super::Report;
+use super::dlq::cells::{cut_bytes, cut_text};
 use super::places::{Place, places};
 use crate::arguments::GroupArguments;
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::members::{Figures, Members};
 use crate::output::{Cell, Table};
 
 const COLUMNS: &[&str] = &[
@@ -21,6 +24,11 @@ const COLUMNS: &[&str] = &[
     "offset",
     "timestamp",
     "age_seconds",
+    "key",
+    "key_hash",
+    "state",
+    "attempts",
+    "last_error",
 ];
 
 /// What is known about a partition's oldest unsettled record.
@@ -31,7 +39,14 @@ enum Oldest {
     Unknown,
 }
 
-pub(crate) fn run(connection: &Connection, group: &GroupArguments) -> Result<Report, Failure> {
+pub(crate) fn run(
+    connection: &Connection,
+    group: &GroupArguments,
+    admin: &[String],
+) -> Result<Report, Failure> {
+    // First, so that a wrong address is found at once. What a member has settled since is not
+    // committed yet, and is told from the rest by its oldest record.
+    let members = Members::ask(admin, &group.group, connection.patience())?;
     let operator = connection.operator(&group.group)?;
     let mut found = places(&operator, group)?;
     let mut rows = Vec::new();
@@ -66,8 +81,11 @@ pub(crate) fn run(connection: &Connection, group: &GroupArguments) -> Result<Rep
     });
     let mut table = Table::new(COLUMNS);
     let now = SystemTime::now();
-    rows.iter()
-        .for_each(|(place, oldest)| table.push(row(place, oldest, now)));
+    for (place, oldest) in &rows {
+        let figures = members.of(&place.topic, place.partition);
+        table.push(row(place, oldest, figures, now));
+    }
+    found.missing.extend(members.missing);
     Ok(Report {
         missing: found.missing,
         ..table.into()
@@ -99,27 +117,82 @@ fn read(
     Ok(operator.first_records(&first.topic, &from, is_unsettled)?)
 }
 
-fn row(place: &Place, oldest: &Oldest, now: SystemTime) -> Vec<Cell> {
+fn row(place: &Place, oldest: &Oldest, figures: Option<&Figures>, now: SystemTime) -> Vec<Cell> {
     let mut row = vec![
         Cell::text(&place.topic),
         Cell::Number(place.partition.into()),
         place.of_this_log(),
         Cell::known(place.lag(), Cell::count),
     ];
-    row.extend(match oldest {
-        Oldest::Nothing => [Cell::Nothing, Cell::Nothing, Cell::Nothing],
-        Oldest::Unknown => [Cell::Unknown, Cell::Unknown, Cell::Unknown],
-        Oldest::Record(head) => {
-            let date =
-                |it: SystemTime| Cell::text(humantime::format_rfc3339_millis(it).to_string());
-            // A record from the future, by the clock of its producer, is new.
-            let age = |it| Cell::Age(now.duration_since(it).unwrap_or_default());
-            [
-                Cell::Number(head.offset.get()),
-                Cell::known(head.timestamp, date),
-                Cell::known(head.timestamp, age),
-            ]
-        }
-    });
+    let Oldest::Record(head) = oldest else {
+        let cell = match oldest {
+            Oldest::Unknown => Cell::Unknown,
+            _ => Cell::Nothing,
+        };
+        row.resize(COLUMNS.len(), cell);
+        return row;
+    };
+    let date = |it: SystemTime| Cell::text(humantime::format_rfc3339_millis(it).to_string());
+    // A record from the future, by the clock of its producer, is new.
+    let age = |it| Cell::Age(now.duration_since(it).unwrap_or_default());
+    let hash = head.key.as_deref().map(KeyHash::of);
+    row.extend([
+        Cell::Number(head.offset.get()),
+        Cell::known(head.timestamp, date),
+        Cell::known(head.timestamp, age),
+        cut_bytes(head.key.as_deref()),
+        hash.map_or(Cell::Nothing, |hash| Cell::text(hash.to_string())),
+    ]);
+    row.extend(doing(head.offset.get(), figures));
     row
+}
+
+/// What the member does about a record: state, attempts, last error.
+fn doing(offset: i64, figures: Option<&Figures>) -> [Cell; 3] {
+    let unknown = [Cell::Unknown, Cell::Unknown, Cell::Unknown];
+    let Some(figures) = figures else {
+        return unknown;
+    };
+    match &figures.oldest {
+        Some(oldest) if oldest.offset == offset => [
+            Cell::text(&oldest.state),
+            Cell::count(oldest.attempts.into()),
+            cut_text(oldest.last_error.as_deref()),
+        ],
+        // It is settled, and the next commit says so.
+        Some(oldest) if oldest.offset > offset => {
+            [Cell::text("settled"), Cell::Nothing, Cell::Nothing]
+        }
+        _ => unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::members::OldestRecord;
+
+    #[test]
+    fn what_a_member_does_is_told_of_the_record_that_it_names_and_of_no_other() {
+        let oldest = |offset| OldestRecord {
+            offset,
+            attempts: 3,
+            state: "waiting".to_owned(),
+            last_error: Some("503".to_owned()),
+        };
+        let figures = |oldest| Figures {
+            running: 0,
+            parked: 0,
+            not_due: 0,
+            workable_lag: None,
+            oldest,
+            hot_key: None,
+        };
+        let state = |figures: Option<Figures>| doing(7, figures.as_ref())[0].clone();
+        assert_eq!(state(Some(figures(Some(oldest(7))))), Cell::text("waiting"));
+        assert_eq!(state(Some(figures(Some(oldest(8))))), Cell::text("settled"));
+        for unknown in [Some(figures(Some(oldest(6)))), Some(figures(None)), None] {
+            assert_eq!(state(unknown), Cell::Unknown);
+        }
+    }
 }

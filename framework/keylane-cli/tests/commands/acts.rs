@@ -69,6 +69,14 @@ async fn a_stuck_record_is_given_up_and_a_key_paused_by_the_members_admin_endpoi
 
     let why = ["--by", "ann", "--why", "INC-7"];
     let record = format!("{TOPIC}/0@0");
+    let dry = [&["dead-letter-now", GROUP, &record, "--dry-run"][..], &why].concat();
+    let tried = act(&dry);
+    assert_eq!(row(&tried)["result"], "now", "{tried:?}");
+    let text = row(&tried)["text"].to_string();
+    assert!(
+        text.contains("nothing was changed") && text.contains("1 attempts until now"),
+        "{text}"
+    );
     let given_up = act(&[&["dead-letter-now", GROUP, &record][..], &why].concat());
     assert_eq!(row(&given_up)["result"], "now", "{given_up:?}");
     eventually(&|| oldest(1)).await;
@@ -83,14 +91,16 @@ async fn a_stuck_record_is_given_up_and_a_key_paused_by_the_members_admin_endpoi
     assert_eq!(row(&retried)["result"], "retried", "{retried:?}");
     let resumed = act(&[&["resume-key", GROUP][..], &key, &why].concat());
     assert_eq!(row(&resumed)["result"], "resumed", "{resumed:?}");
-    let released = act(&["release", GROUP]);
+    let released = act(&[&["release", GROUP][..], &why].concat());
     assert_eq!(row(&released)["action"], "release_held", "{released:?}");
+    assert_eq!(row(&released)["result"], "nothing_held", "{released:?}");
 
     let another = act(&[&["retry-now", "another-group"][..], &key, &why].concat());
     assert_eq!(another.code, 3, "{another:?}");
     let mut wrong = tempfile::NamedTempFile::new().unwrap();
     writeln!(wrong, "another").unwrap();
-    let flags = ["release", GROUP, "--admin", &address, "--token-file"];
+    let release = ["release", GROUP, "--why", "INC-7", "--by", "ann"];
+    let flags = [&release[..], &["--admin", &address, "--token-file"]].concat();
     let path = wrong.path().to_str().unwrap();
     let refused = tokio::task::block_in_place(|| scene.keylane(&[&flags[..], &[path]].concat()));
     assert_eq!(refused.code, 1, "{refused:?}");
@@ -104,7 +114,7 @@ async fn a_stuck_record_is_given_up_and_a_key_paused_by_the_members_admin_endpoi
     assert!(in_part.output.contains("pause_key"), "{in_part:?}");
     other.shutdown().await;
     let address = format!("http://{}", admin.local_addr());
-    let without = scene.keylane(&["release", GROUP, "--admin", &address]);
+    let without = scene.keylane(&[&release[..], &["--admin", &address]].concat());
     assert_eq!(without.code, 2, "{without:?}");
     assert!(
         without.messages.contains("KEYLANE_ADMIN_TOKEN"),

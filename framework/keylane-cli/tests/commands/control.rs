@@ -119,7 +119,7 @@ async fn the_exit_code_says_where_members_have_not_applied_an_order_or_refuse_it
             .await
             .unwrap();
         let ack = format!(
-            r#"{{"v": 1, "revision": {revision}, "at": "2026-11-30T14:00:00Z", "refused": {refused}}}"#
+            r#"{{"v": 1, "revision": {revision}, "at": "2999-11-30T14:00:00Z", "refused": {refused}}}"#
         );
         let ack = keylane::NewTask::new(ack).key(format!("ack/{name}"));
         assert!(control.enqueue(ack).await.is_ok());

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use keylane::record::KeyHash;
 use keylane::{Json, Subscription, Task, TaskError};
 use keylane_admin::AdminServer;
 use keylane_embedded_broker::EmbeddedBroker;
@@ -53,10 +54,13 @@ async fn lag_is_read_from_kafka_and_the_members_figures_are_unknown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_members_figures_come_from_their_admin_endpoints() {
     let scene = Scene::new(2);
-    scene.write(0, 3).await;
+    scene.write(0, 4).await;
     let servers = scene.broker.bootstrap_servers();
-    // The first record never ends, and holds up the other two: they have its key.
-    let hangs = |_: Task<Value>| std::future::pending::<Result<(), TaskError>>();
+    // The second record never ends, and holds up the other two: they have its key.
+    let hangs = async |task: Task<Value>| match task.offset() {
+        0 => Ok::<(), TaskError>(()),
+        _ => std::future::pending().await,
+    };
     let subscription = Subscription::builder(GROUP, TOPIC)
         .bootstrap_servers(servers)
         .kafka_settings(EmbeddedBroker::client_settings())
@@ -82,6 +86,29 @@ async fn the_members_figures_come_from_their_admin_endpoints() {
     };
     assert_eq!(rows[0]["parked"], 0);
     assert_eq!(rows[0]["not_due"], 0);
+
+    let oldest = ["oldest", GROUP, "--topic", TOPIC, "-o", "json"];
+    let with = [&oldest[..], &["--admin", &address]].concat();
+    let doing = |row: &Value| json!([row["state"], row["attempts"], row.get("last_error")]);
+    loop {
+        let answer = tokio::task::block_in_place(|| scene.keylane(&with));
+        // Nothing is committed at first.
+        let row = (answer.code == 0).then(|| self::rows(&answer).remove(0));
+        if let Some(row) = row.filter(|row| row["offset"] == 1) {
+            // None of its attempts has failed.
+            assert_eq!(doing(&row), json!(["running", 1, null]));
+            assert_eq!(row.get("last_error"), None);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let answer = tokio::task::block_in_place(|| scene.keylane(&oldest));
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let row = self::rows(&answer).remove(0);
+    assert_eq!(row["key"], "a key");
+    assert_eq!(row["key_hash"], KeyHash::of(b"a key").to_string());
+    assert_eq!(doing(&row), json!([null, null, null]), "unknown");
 
     // An endpoint that does not answer makes the result incomplete, and its figures unknown.
     admin.shutdown().await;

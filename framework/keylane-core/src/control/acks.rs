@@ -1,8 +1,18 @@
 //! Which members run which revision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::offset::Position;
+
+/// How often a member writes an acknowledgement that has not changed.
+pub const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(3_600);
+/// Where the live members are not known, an acknowledgement that is older is one of a member that is
+/// gone. Clocks may differ by an hour, and a write may fail once.
+pub const FRESH_FOR: Duration = Duration::from_secs(3 * 3_600);
+/// An acknowledgement that is older is taken out. That of a member which is there all the same is
+/// written again.
+pub const GONE_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// The most acknowledgements that are kept: the oldest make room.
 pub const MOST_ACKS: usize = 10_000;
@@ -45,6 +55,14 @@ pub struct Tally {
     pub stale: BTreeSet<String>,
 }
 
+impl Ack {
+    /// Whether it is that old. One that is dated ahead is not: clocks differ.
+    fn is_older_than(&self, age: Duration, now_millis: i64) -> bool {
+        u128::try_from(now_millis.saturating_sub(self.at_millis))
+            .is_ok_and(|it| it >= age.as_millis())
+    }
+}
+
 impl Acks {
     /// Takes one acknowledgement in; `None` for one that was taken back.
     ///
@@ -65,7 +83,7 @@ impl Acks {
     /// acks.apply("one", Some(ack("id-1")));
     /// acks.apply("two", Some(ack("id-2")));
     /// let live = ["id-1".to_owned(), "id-3".to_owned()].into();
-    /// let tally = acks.tally(Position::new(7), Some(&live));
+    /// let tally = acks.tally(Position::new(7), Some(&live), 0);
     /// assert_eq!((tally.applied.len(), tally.silent, tally.stale.len()), (1, 1, 1));
     /// ```
     pub fn apply(&mut self, name: &str, ack: Option<Ack>) {
@@ -82,19 +100,52 @@ impl Acks {
         self.by_name.insert(name.to_owned(), ack);
     }
 
+    /// The acknowledgements in this group that the member `own` is to take out: nothing was written
+    /// for [`GONE_AFTER`]. One member does that, the first of those that are there.
+    pub fn gone<'a>(
+        &'a self,
+        own: &str,
+        group: &str,
+        now_millis: i64,
+    ) -> impl Iterator<Item = &'a str> {
+        let is_gone = move |ack: &Ack| ack.is_older_than(GONE_AFTER, now_millis);
+        let of_group = move |ack: &Ack| ack.group.as_deref() == Some(group);
+        let mut there = self.by_name.iter();
+        let first = there.find(|(_, ack)| of_group(ack) && !is_gone(ack));
+        let is_first = first.is_some_and(|(name, _)| name == own);
+        let all = self.by_name.iter().filter(move |_| is_first);
+        let gone: Vec<_> = all
+            .filter(|(_, ack)| of_group(ack) && is_gone(ack))
+            .collect();
+        gone.into_iter().map(|(name, _)| &**name)
+    }
+
+    /// Whether this member's is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Each acknowledgement, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Ack)> {
         self.by_name.iter().map(|(name, ack)| (&**name, ack))
     }
 
     /// How far a revision has come. `live`: the group's names of its members, where they are known;
-    /// otherwise every acknowledgement counts.
-    pub fn tally(&self, revision: Position, live: Option<&BTreeSet<String>>) -> Tally {
+    /// otherwise an acknowledgement counts for [`FRESH_FOR`].
+    pub fn tally(
+        &self,
+        revision: Position,
+        live: Option<&BTreeSet<String>>,
+        now_millis: i64,
+    ) -> Tally {
         let mut tally = Tally::default();
         let mut heard = BTreeSet::new();
         for (name, ack) in &self.by_name {
             let member = ack.member.as_ref();
-            let is_stale = live.is_some_and(|live| member.is_none_or(|it| !live.contains(it)));
+            let is_stale = match live {
+                Some(live) => member.is_none_or(|it| !live.contains(it)),
+                None => ack.is_older_than(FRESH_FOR, now_millis),
+            };
             let set = match is_stale {
                 true => &mut tally.stale,
                 false if ack.revision < revision => &mut tally.behind,

@@ -48,6 +48,7 @@ pub struct Directives {
     left_out: u64,
     leaves_out_pauses: bool,
     has_room_again: bool,
+    logs_have_ids: bool,
 }
 
 /// What became of a record.
@@ -72,6 +73,9 @@ pub enum Refusal {
     Invalid(String),
     /// There are [`MOST_ENTRIES`] already.
     TooMany,
+    /// It is a skip that does not say which log and which leader epoch its record is of: it would
+    /// give up any other record that takes the offset after a cut.
+    Vague,
 }
 
 impl fmt::Display for Refusal {
@@ -80,6 +84,10 @@ impl fmt::Display for Refusal {
             Self::Newer(version) => write!(f, "its version {version} is newer than this member's"),
             Self::Invalid(reason) => write!(f, "it cannot be read: {reason}"),
             Self::TooMany => write!(f, "there are {MOST_ENTRIES} others already"),
+            Self::Vague => f.write_str(
+                "it has no `log` or no `leader_epoch`, and would hold for whatever record takes this offset; write it \
+                 by `keylane skip`, which fills both in",
+            ),
         }
     }
 }
@@ -95,11 +103,21 @@ impl Default for Directives {
             left_out: 0,
             leaves_out_pauses: false,
             has_room_again: false,
+            logs_have_ids: true,
         }
     }
 }
 
 impl Directives {
+    /// Of a cluster whose topics have no ids: a skip need not name one, and holds for a re-created
+    /// topic too.
+    pub fn without_log_ids() -> Self {
+        Self {
+            logs_have_ids: false,
+            ..Self::default()
+        }
+    }
+
     /// Takes one record in. They come in the order of the log.
     pub fn apply(&mut self, offset: Offset, key: &str, content: Content) -> Applied {
         let key = match ControlKey::parse(key) {
@@ -117,6 +135,11 @@ impl Directives {
             Content::Nothing => {
                 self.remove(&key);
                 return Applied::Taken;
+            }
+            Content::Order(order) if self.is_vague(&key, &order) => {
+                // An earlier order is about another record than the one that is meant now.
+                self.remove(&key);
+                Refusal::Vague
             }
             Content::Order(_) if !self.has_room(&key) => Refusal::TooMany,
             Content::Order(order) => {
@@ -238,15 +261,17 @@ impl Directives {
             .map(|((_, _, offset), order)| (*offset, order))
     }
 
-    /// Whether a skip of this partition names a log: while the partition's own is not known, it is
-    /// not known whether its records may be attempted.
-    pub fn needs_log(&self, topic: &str, partition: i32, now_millis: i64) -> bool {
+    /// The first skip of this partition that names a log: while the partition's own is not known,
+    /// it is not known whether its records may be attempted.
+    pub fn needs_log(&self, topic: &str, partition: i32, now_millis: i64) -> Option<Offset> {
+        if self.skips.is_empty() {
+            return None;
+        }
         let [first, last] = [i64::MIN, i64::MAX].map(Offset::new);
-        !self.skips.is_empty()
-            && self
-                .skips
-                .range((topic.to_owned(), partition, first)..=(topic.to_owned(), partition, last))
-                .any(|(_, order)| order.log.is_some() && order.is_in_force(now_millis))
+        let all = (topic.to_owned(), partition, first)..=(topic.to_owned(), partition, last);
+        let mut skips = self.skips.range(all);
+        let found = skips.find(|(_, it)| it.log.is_some() && it.is_in_force(now_millis));
+        found.map(|((_, _, offset), _)| *offset)
     }
 
     /// The partitions that have skips, once for each skip.
@@ -306,6 +331,11 @@ impl Directives {
     /// Whether a record that was left out would have room now: the fold is to begin again.
     pub fn is_to_be_folded_again(&self) -> bool {
         self.has_room_again
+    }
+
+    fn is_vague(&self, key: &ControlKey, order: &Order) -> bool {
+        let lacks_log = self.logs_have_ids && order.log.is_none();
+        matches!(key, ControlKey::Skip { .. }) && (lacks_log || order.leader_epoch.is_none())
     }
 
     fn has_room(&self, key: &ControlKey) -> bool {

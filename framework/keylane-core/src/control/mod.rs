@@ -15,7 +15,7 @@ mod directives;
 mod key;
 mod order;
 
-pub use acks::{Ack, Acks, MOST_ACKS, Tally};
+pub use acks::{ACKNOWLEDGE_EVERY, Ack, Acks, FRESH_FOR, GONE_AFTER, MOST_ACKS, Tally};
 pub use directives::{Applied, Directives, MOST_ENTRIES, Refusal};
 pub use key::{ControlKey, PauseScope};
 pub use order::{Content, Order};

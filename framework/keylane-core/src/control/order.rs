@@ -14,10 +14,11 @@ pub struct Order {
     pub at_millis: Option<i64>,
     /// When it ends by itself, in the same form. A member judges it by its own clock.
     pub until_millis: Option<i64>,
-    /// The log that it is about; it is void for another one. `None` for any.
+    /// Of a skip: the log that it is about; it is void for another one. `None` is refused where
+    /// topics have ids.
     pub log: Option<LogId>,
     /// Of a skip: the leader epoch of its record. A record of another one is another record, as
-    /// after an unclean election. `None` for any.
+    /// after an unclean election. `None` is refused.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 

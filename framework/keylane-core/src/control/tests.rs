@@ -20,6 +20,15 @@ fn until(millis: i64) -> Order {
     }
 }
 
+/// Of a skip: it names its record.
+fn named(order: Order) -> Order {
+    Order {
+        log: order.log.or(LogId::of_topic(1, 0)),
+        leader_epoch: Some(LeaderEpoch::new(3)),
+        ..order
+    }
+}
+
 /// Folds records whose offsets are their places.
 fn fold(records: &[(&str, Content)]) -> Directives {
     let mut directives = Directives::default();
@@ -62,7 +71,7 @@ fn the_next_end_of_an_order_is_ahead() {
     let directives = fold(&[
         ("pause/t", Content::Order(until(10))),
         ("pause-key/t/00000000000000ff", Content::Order(until(30))),
-        ("skip/t/0/4", Content::Order(until(20))),
+        ("skip/t/0/4", Content::Order(named(until(20)))),
         ("pause", Content::Order(order("for good"))),
     ]);
     let next = [0, 10, 20, 30].map(|now| directives.next_deadline(now));
@@ -122,12 +131,17 @@ fn a_skip_is_void_for_another_log_and_done_when_the_commit_is_behind_it() {
     let [old, new] = [1, 2].map(|it| LogId::of_topic(it, 0));
     let skip = Order {
         log: old,
-        ..order("a")
+        ..named(order("a"))
     };
-    let directives = fold(&[
-        ("skip/t/0/7", Content::Order(skip)),
-        ("skip/t/1/7", Content::Order(order("of any log"))),
-    ]);
+    let mut directives = Directives::without_log_ids();
+    let of_any_log = Order {
+        log: None,
+        ..skip.clone()
+    };
+    for (key, order) in [("skip/t/0/7", skip), ("skip/t/1/7", of_any_log)] {
+        let applied = directives.apply(Offset::new(0), key, Content::Order(order));
+        assert_eq!(applied, Applied::Taken);
+    }
     let skips = |log| {
         let skips = directives.skips("t", 0, log, 0);
         skips.map(|(offset, _)| offset.get()).collect::<Vec<_>>()
@@ -152,7 +166,42 @@ fn a_skip_is_void_for_another_log_and_done_when_the_commit_is_behind_it() {
     assert_eq!(gone(old).len(), 0);
     assert_eq!(gone(new).len(), 1, "its log is gone");
     let waits = [0, 1].map(|partition| directives.needs_log("t", partition, 0));
-    assert_eq!(waits, [true, false]);
+    assert_eq!(waits, [Some(Offset::new(7)), None]);
+}
+
+/// Another record may take the offset: after a cut, or in a topic that was re-created.
+#[test]
+fn a_skip_that_does_not_name_its_record_is_refused_and_takes_the_place_of_one_that_did() {
+    let whole = named(order("a"));
+    let without_log = Order {
+        log: None,
+        ..whole.clone()
+    };
+    let without_epoch = Order {
+        leader_epoch: None,
+        ..whole.clone()
+    };
+    let vague = Applied::Refused(Refusal::Vague);
+    let of_both = |mut directives: Directives| {
+        [&without_log, &without_epoch].map(|order| {
+            let mut apply = |order: &Order| {
+                let content = Content::Order(order.clone());
+                directives.apply(Offset::new(0), "skip/t/0/7", content)
+            };
+            assert_eq!(apply(&whole), Applied::Taken);
+            let applied = apply(order);
+            let skips = directives.skips("t", 0, whole.log, 0).count();
+            let is_refused = applied == vague;
+            assert!(is_refused || applied == Applied::Taken, "{applied:?}");
+            assert_eq!(directives.refused().count(), usize::from(is_refused));
+            (is_refused, skips)
+        })
+    };
+    assert_eq!(of_both(Directives::default()), [(true, 0), (true, 0)]);
+    let without_ids = Directives::without_log_ids();
+    assert_eq!(of_both(without_ids), [(false, 1), (true, 0)]);
+    let pause = fold(&[("pause/t", Content::Order(order("a")))]);
+    assert_eq!(pause.refused().count(), 0, "it is about no record");
 }
 
 #[test]
@@ -178,14 +227,13 @@ fn a_partition_gets_what_is_in_force_for_its_log_and_with_it_who_ordered_it() {
     let skip = Order {
         why: "damaged".to_owned(),
         log,
-        leader_epoch: Some(LeaderEpoch::new(3)),
-        ..order("ann")
+        ..named(order("ann"))
     };
     let directives = fold(&[
         ("pause-key/t/0000000000000007", Content::Order(until(10))),
         ("pause-key/u/0000000000000008", Content::Order(order("b"))),
         ("skip/t/0/4", Content::Order(skip)),
-        ("skip/t/1/5", Content::Order(order("b"))),
+        ("skip/t/1/5", Content::Order(named(order("b")))),
     ]);
     let of = directives.of("t", 0, log, 9);
     assert_eq!(of.paused_keys, [7].into());
@@ -204,10 +252,11 @@ fn more_than_the_limit_is_refused_and_what_is_there_can_still_change() {
     let mut directives = Directives::default();
     for number in 0..MOST_ENTRIES as i64 {
         let key = format!("skip/t/0/{number}");
-        let applied = directives.apply(Offset::new(number), &key, Content::Order(order("a")));
+        let order = Content::Order(named(order("a")));
+        let applied = directives.apply(Offset::new(number), &key, order);
         assert_eq!(applied, Applied::Taken);
     }
-    let order = |by: &str| Content::Order(order(by));
+    let order = |by: &str| Content::Order(named(order(by)));
     let too_many = Applied::Refused(Refusal::TooMany);
     let mut apply = |key: &str, content| directives.apply(Offset::new(20_000), key, content);
     assert_eq!(apply("skip/t/1/3", order("b")), too_many);
@@ -258,20 +307,27 @@ fn acknowledgements_of_members_that_are_gone_do_not_count() {
     acks.apply("left", Some(ack(9, Some("id-4"), 4)));
     acks.apply("left", None);
     let live = ["id-1", "id-2", "id-3"].map(str::to_owned).into();
-    let tally = acks.tally(Position::new(8), Some(&live));
+    let tally = acks.tally(Position::new(8), Some(&live), 0);
     let names = |set: &std::collections::BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
     assert_eq!(names(&tally.applied), ["one"]);
     assert_eq!(names(&tally.behind), ["two"]);
     assert_eq!(names(&tally.stale), ["killed"]);
     assert_eq!(tally.silent, 1);
-    let tally = acks.tally(Position::new(8), None);
+    let tally = acks.tally(Position::new(8), None, 3);
     assert_eq!((tally.applied.len(), tally.silent), (2, 0));
+    let tally = acks.tally(Position::new(8), None, 2 + FRESH_FOR.as_millis() as i64);
+    assert_eq!(
+        names(&tally.applied),
+        ["killed"],
+        "it would have written again"
+    );
+    assert_eq!(names(&tally.stale), ["one", "two"]);
     let refuses = Ack {
         refused: 1,
         ..ack(9, Some("id-3"), 5)
     };
     acks.apply("old", Some(refuses));
-    let tally = acks.tally(Position::new(8), Some(&live));
+    let tally = acks.tally(Position::new(8), Some(&live), 0);
     assert_eq!((names(&tally.applied).len(), tally.silent), (1, 0));
     assert_eq!(
         names(&tally.refusing),
@@ -290,6 +346,35 @@ fn acknowledgements_of_members_that_are_gone_do_not_count() {
     );
 }
 
+#[test]
+fn one_member_takes_out_what_members_of_its_group_have_not_written_for_a_day() {
+    let day = GONE_AFTER.as_millis() as i64;
+    let ack = |group: Option<&str>, at_millis| Ack {
+        revision: Position::new(1),
+        member: None,
+        group: group.map(str::to_owned),
+        host: String::new(),
+        at_millis,
+        refused: 0,
+    };
+    let mut acks = Acks::default();
+    for (name, group, at_millis) in [
+        ("a-killed", Some("g"), 5),
+        ("b", Some("g"), day),
+        ("c", Some("g"), day - 1),
+        ("d-foreign", Some("h"), 5),
+        ("e-unsaid", None, 5),
+        ("z-ahead", Some("g"), 9 * day),
+    ] {
+        acks.apply(name, Some(ack(group, at_millis)));
+    }
+    let gone = |own: &str, now| acks.gone(own, "g", now).collect::<Vec<_>>();
+    assert_eq!(gone("b", day + 4), [""; 0], "it is not that old yet");
+    assert_eq!(gone("b", day + 5), ["a-killed"]);
+    assert_eq!(gone("c", day + 5), [""; 0], "another one does that");
+    assert_eq!(gone("unheard", day + 5), [""; 0]);
+}
+
 fn a_key() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("pause".to_owned()),
@@ -306,11 +391,13 @@ fn a_content() -> impl Strategy<Value = Content> {
     prop_oneof![
         1 => Just(Content::Nothing),
         1 => prop_oneof![Just(Content::Newer(2)), Just(Content::Invalid("no JSON".to_owned()))],
-        3 => (0..5_u8, proptest::option::of(0..50_i64), proptest::option::of(1..3_u64)).prop_map(
-            |(by, until_millis, log)| {
+        3 => (0..5_u8, proptest::option::of(0..50_i64), 0..3_u64, 0..3_u32).prop_map(
+            |(by, until_millis, log, epoch)| {
                 Content::Order(Order {
                     until_millis,
-                    log: log.and_then(|log| LogId::of_topic(log, 0)),
+                    // 0 for none.
+                    log: LogId::of_topic(log, 0),
+                    leader_epoch: Some(LeaderEpoch::new(epoch)).filter(|it| it.get() > 0),
                     ..order(&by.to_string())
                 })
             }

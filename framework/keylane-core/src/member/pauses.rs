@@ -35,6 +35,9 @@ pub struct PauseWish {
     pub revoking: bool,
     /// It has no position yet. What is read before is dropped.
     pub searching: bool,
+    /// What operators order for it is not known yet. Nothing of it starts, so what is read before
+    /// would only count for the limit of bytes, and keep the others from being read.
+    pub waits_for_orders: bool,
 }
 
 /// What the client is to do.
@@ -95,11 +98,10 @@ impl Pauses {
             held,
             revoking,
             searching,
+            waits_for_orders,
         } = wish;
-        match (
-            self.all || over_limit || held || revoking || searching,
-            is_paused,
-        ) {
+        let own = over_limit || held || revoking || searching || waits_for_orders;
+        match (self.all || own, is_paused) {
             (true, false) => Some(PauseOrder::Pause),
             (false, true) => Some(PauseOrder::Resume),
             _ => None,
@@ -118,12 +120,13 @@ mod tests {
     #[test]
     fn each_wish_alone_pauses_and_none_resumes() {
         let pauses = pauses();
-        for wish in 0..4 {
+        for wish in 0..5 {
             let wish = PauseWish {
                 over_limit: wish == 0,
                 held: wish == 1,
                 revoking: wish == 2,
                 searching: wish == 3,
+                waits_for_orders: wish == 4,
             };
             assert_eq!(
                 pauses.order(wish, false),

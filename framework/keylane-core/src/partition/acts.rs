@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::directives::MOST_OWN_ORDERS;
+use super::dry_runs::OfKey;
 use super::pending::State;
 use super::{OperatorNote, Partition, PartitionDirectives, Publish, Settlement, Verdict};
 use crate::failure::Reason;
@@ -48,7 +48,7 @@ pub enum ActRefused {
     NoDeadLetterTopic,
     /// The partition is being given up.
     Draining,
-    /// This member has [`MOST_OWN_ORDERS`] orders of this kind for the partition.
+    /// This member has [`MOST_OWN_ORDERS`](crate::MOST_OWN_ORDERS) orders of this kind for the partition.
     TooMany,
 }
 
@@ -94,20 +94,28 @@ impl<R> Partition<R> {
             .collect()
     }
 
-    /// Pauses a key until [`resume_key`](Self::resume_key), or the end of the epoch.
+    /// What operators order of this member alone: the keys that it pauses and the offsets that it
+    /// skips by itself. Settled ones may be among these.
+    pub fn own_orders(&self) -> &PartitionDirectives {
+        self.directed.own_orders()
+    }
+
+    /// Takes over what an earlier epoch of the same assignment had as its
+    /// [own](Self::own_orders), before anything is delivered. The caller leaves out skips where the
+    /// log is another one.
+    pub fn inherit_own_orders(&mut self, orders: PartitionDirectives) {
+        *self.directed.own() = orders;
+    }
+
+    /// Pauses a key until [`resume_key`](Self::resume_key), or the end of the epoch, unless the next
+    /// one [inherits](Self::inherit_own_orders) it.
     ///
     /// # Errors
     /// Too many are paused, or the partition is being given up.
     pub fn pause_key(&mut self, key: u64, now: Moment) -> Result<(), ActRefused> {
         self.set_now(now);
-        if self.draining {
-            return Err(ActRefused::Draining);
-        }
-        let own = &mut self.directed.own().paused_keys;
-        if own.len() >= MOST_OWN_ORDERS && !own.contains(&key) {
-            return Err(ActRefused::TooMany);
-        }
-        if own.insert(key) {
+        self.check_pause(key)?;
+        if self.directed.own().paused_keys.insert(key) {
             self.look_at_paused_keys();
         }
         Ok(())
@@ -135,21 +143,13 @@ impl<R> Partition<R> {
         now: Moment,
     ) -> Result<(ActTime, Option<Verdict<R>>), ActRefused> {
         self.set_now(now);
-        let standing = self.ledger.standing(offset);
-        match standing {
-            _ if self.draining => return Err(ActRefused::Draining),
-            Standing::Settled => return Err(ActRefused::AlreadySettled),
-            _ => {}
-        }
+        let time = self.skip_time(offset)?;
         let (ledger, own) = (&self.ledger, &mut self.directed.own().skips);
         own.retain(|&offset, _| ledger.standing(offset) != Standing::Settled);
-        if own.len() >= MOST_OWN_ORDERS && !own.contains_key(&offset) {
-            return Err(ActRefused::TooMany);
-        }
         own.insert(offset, note.into());
-        Ok(match standing {
+        Ok(match self.ledger.standing(offset) {
             Standing::Pending(slot) => self.skip_slot(slot),
-            _ => (ActTime::AtItsDelivery, None),
+            _ => (time, None),
         })
     }
 
@@ -167,52 +167,28 @@ impl<R> Partition<R> {
     /// being given up.
     pub fn dead_letter_now(&mut self, offset: Offset, now: Moment) -> Result<ActTime, ActRefused> {
         self.set_now(now);
-        if !self.settings.retry.dead_letter_topic {
-            return Err(ActRefused::NoDeadLetterTopic);
-        }
-        let slot = match self.ledger.standing(offset) {
-            _ if self.draining => return Err(ActRefused::Draining),
-            Standing::Pending(slot) => slot,
-            Standing::Settled => return Err(ActRefused::AlreadySettled),
-            Standing::NotDelivered => return Err(ActRefused::NotDelivered),
-        };
-        let time = self.order_dead_letter(slot)?;
+        let (slot, time) = self.dead_letter_time(offset)?;
+        self.order_dead_letter(slot);
         // The later order counts.
         self.directed.own().skips.remove(&offset);
         Ok(time)
     }
 
-    fn order_dead_letter(&mut self, slot: u32) -> Result<ActTime, ActRefused> {
-        let record = self.pending.get(slot);
-        let is_dead_letter = matches!(record.publish(), Some(Publish::DeadLetter { .. }));
-        match record.state {
-            State::Publishing => Err(ActRefused::BeingWritten),
-            State::PublishQueued | State::PublishWaiting if is_dead_letter => {
-                Err(ActRefused::BeingWritten)
-            }
+    fn order_dead_letter(&mut self, slot: u32) {
+        match self.pending.get(slot).state {
             // Also of a blocker: the order has who and why.
-            State::Running => {
+            State::Running | State::Queued => {
                 self.pending.get_mut(slot).set_publish(DEAD_LETTER);
-                Ok(ActTime::AfterItsAttempt)
-            }
-            State::Queued => {
-                self.pending.get_mut(slot).set_publish(DEAD_LETTER);
-                Ok(ActTime::AtItsTurn)
             }
             // These are in no lane yet.
             State::NotDue | State::Held => {
                 self.take_out(slot);
                 self.pending.get_mut(slot).set_publish(DEAD_LETTER);
                 self.join_lane(slot);
-                Ok(match self.pending.get(slot).state {
-                    State::Queued => ActTime::AtItsTurn,
-                    _ => ActTime::Now,
-                })
             }
             _ => {
                 self.take_out(slot);
                 let _ = self.publish(slot, DEAD_LETTER);
-                Ok(ActTime::Now)
             }
         }
     }
@@ -229,26 +205,10 @@ impl<R> Partition<R> {
     pub fn retry_now(&mut self, key: u64, now: Moment) -> Result<RetriedNow, ActRefused> {
         self.set_now(now);
         let now = self.now;
-        let mut found = RetriedNow::default();
         if self.draining {
             return Err(ActRefused::Draining);
         }
-        let (mut waiting, mut lane) = (Vec::new(), None);
-        for (slot, record) in self.pending.iter() {
-            let is_early = record.due().is_some_and(|due| due > now);
-            // What is behind others has the key of the head of its lane.
-            let is_behind = record.state == State::Queued && !is_early;
-            if is_behind || self.name_of(slot) != Some(key) {
-                continue;
-            }
-            lane = lane.or(record.lane());
-            found.pending += 1;
-            found.running += usize::from(record.state == State::Running);
-            if record.state.is_waiting() || is_early {
-                waiting.push((record.offset, slot));
-            }
-        }
-        found.pending += lane.map_or(0, |lane| self.count_behind(lane));
+        let OfKey { found, mut waiting } = self.of_key(key, now);
         let mut slots: Vec<u32> = waiting.iter().map(|&(_, slot)| slot).collect();
         slots.sort_unstable();
         let timers = self.timers.take_all(&slots);
@@ -261,7 +221,6 @@ impl<R> Partition<R> {
                 let until = timers.get(&slot).copied().or(record.due());
                 record.cut_short(now, until.map_or(Duration::ZERO, |it| it.since(now)));
             }
-            found.retried += usize::from(state.is_waiting());
             match state {
                 State::NotDue => self.join_lane(slot),
                 State::Waiting => self.make_ready(slot),
@@ -272,16 +231,6 @@ impl<R> Partition<R> {
         Ok(found)
     }
 
-    /// How many of this lane are behind others, and need wait for no moment then.
-    fn count_behind(&self, lane: u64) -> usize {
-        let is_early = |due: Moment| due > self.now;
-        let behind = self.pending.iter().filter(|(_, record)| {
-            let is_behind = record.state == State::Queued && !record.due().is_some_and(is_early);
-            is_behind && record.lane() == Some(lane)
-        });
-        behind.count()
-    }
-
     /// Whether an operator has ordered its dead letter.
     pub(super) fn is_ordered(&self, slot: u32) -> bool {
         self.pending.get(slot).publish() == Some(DEAD_LETTER)
@@ -290,11 +239,6 @@ impl<R> Partition<R> {
     /// How many keys have records that would be ready, and are paused.
     pub fn paused_keys(&self) -> usize {
         self.pending.count(State::KeyPaused)
-    }
-
-    /// How many keys are [paused](Self::pause_key) until the end of the epoch.
-    pub fn own_paused_keys(&self) -> usize {
-        self.directed.own_paused_keys()
     }
 
     pub(super) fn is_key_paused(&self, slot: u32) -> bool {
@@ -318,7 +262,7 @@ impl<R> Partition<R> {
             })
     }
 
-    fn name_of(&self, slot: u32) -> Option<u64> {
+    pub(super) fn name_of(&self, slot: u32) -> Option<u64> {
         let record = self.pending.get(slot);
         match self.key_name {
             Some(name) => name(&record.record),
@@ -358,8 +302,7 @@ impl<R> Partition<R> {
 
     fn skip_slot(&mut self, slot: u32) -> (ActTime, Option<Verdict<R>>) {
         match self.pending.get(slot).state {
-            State::Running => (ActTime::AfterItsAttempt, None),
-            State::Publishing => (ActTime::AfterItsWrite, None),
+            State::Running | State::Publishing => (self.skip_time_of(slot), None),
             _ => {
                 self.take_out(slot);
                 let verdict = self.settle(slot, Settlement::SkippedByOperator);

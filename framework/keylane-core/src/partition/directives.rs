@@ -3,7 +3,8 @@
 //!
 //! There are two sources. What the caller *directs* is declared as a whole, and comes from outside
 //! of the process ([`Partition::direct`](super::Partition::direct)). What an operator orders of this
-//! member alone is its *own*, and ends with the epoch. Both are in force, and neither takes the
+//! member alone is its *own*, and ends with the assignment: the next epoch of it
+//! [inherits](super::Partition::inherit_own_orders) them. Both are in force, and neither takes the
 //! other back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -107,8 +108,14 @@ impl Directed {
         &mut self.own
     }
 
-    pub(super) fn own_paused_keys(&self) -> usize {
-        self.own.paused_keys.len()
+    /// Whether this member pauses the key by itself, and whether it is directed to.
+    pub(super) fn pauses_by_source(&self, key: u64) -> (bool, bool) {
+        let is_given = self.given.paused_keys.contains(&key);
+        (self.own.paused_keys.contains(&key), is_given)
+    }
+
+    pub(super) fn own_orders(&self) -> &PartitionDirectives {
+        &self.own
     }
 
     pub(super) fn pauses_keys(&self) -> bool {
@@ -116,7 +123,8 @@ impl Directed {
     }
 
     pub(super) fn pauses(&self, key: u64) -> bool {
-        self.given.paused_keys.contains(&key) || self.own.paused_keys.contains(&key)
+        let (is_own, is_given) = self.pauses_by_source(key);
+        is_own || is_given
     }
 
     /// The records from `first` on have this leader epoch.
@@ -133,13 +141,17 @@ impl Directed {
     /// Who skips the record that was read at this offset, if it is skipped.
     pub(super) fn skip_of(&self, offset: Offset) -> Option<&OperatorNote> {
         let given = self.given.skips.get(&offset);
-        let order = given.or_else(|| self.own.skips.get(&offset))?;
+        let own = self.own.skips.get(&offset);
+        let order = given.filter(|it| self.is_about(it, offset)).or(own)?;
+        Some(&order.note)
+    }
+
+    /// Whether the record that was read at this offset is the one that is meant. One whose leader
+    /// epoch is not known may be another: it is not given up.
+    fn is_about(&self, order: &SkipOrder, offset: Offset) -> bool {
         let read = self.epochs.iter().rev().find(|(from, _)| *from <= offset);
-        let is_another = order
-            .under
-            .zip(read)
-            .is_some_and(|(it, (_, read))| it != *read);
-        (!is_another).then_some(&order.note)
+        let read = read.map(|(_, epoch)| *epoch);
+        order.under.is_none_or(|under| read == Some(under))
     }
 
     /// The offsets that are directed to be skipped.

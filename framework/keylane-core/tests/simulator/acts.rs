@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use keylane_core::{
     ActRefused, ActTime, Activity, FailedAttempt, Failure, LaneOrder, Moment, Offset, OperatorNote,
-    PartitionDirectives, Settlement, Ticket, Verdict,
+    PartitionDirectives, RecordOutlook, Settlement, Ticket, Verdict,
 };
 
 use crate::broker::LogRecord;
@@ -114,7 +114,12 @@ impl World {
                 .direct(PartitionDirectives::default(), self.now);
         }
         if owner.own_keys.remove(&key) {
+            let tried = owner.partition.would_resume_key(key, self.now);
             let is_paused = owner.partition.resume_key(key, self.now);
+            ensure!(
+                (tried.is_paused, tried.is_paused_elsewhere) == (true, is_paused),
+                "G12: the dry run of a resume says {tried:?}, and the key is paused: {is_paused}"
+            );
             ensure!(
                 is_paused == owner.given.paused_keys.contains(&key),
                 "G12: key {key} is paused: {is_paused}"
@@ -124,7 +129,12 @@ impl World {
                 true => Err(ActRefused::Draining),
                 false => Ok(()),
             };
+            let tried = owner.partition.would_pause_key(key, self.now).map(drop);
             let paused = owner.partition.pause_key(key, self.now);
+            ensure!(
+                tried == paused,
+                "G12: the dry run of a pause says {tried:?}, and the pause {paused:?}"
+            );
             ensure!(
                 paused == expected,
                 "G12: a pause is answered by {paused:?} instead of {expected:?}"
@@ -153,11 +163,18 @@ impl World {
             None if owner.is_known(offset) => Err(ActRefused::AlreadySettled),
             None => Ok(ActTime::AtItsDelivery),
         };
+        let tried = owner.partition.would_skip(Offset::new(offset), now);
+        owner.check_outlook(offset, &tried)?;
         let answer = owner.partition.skip(Offset::new(offset), note(), now);
         let (time, verdict) = match answer {
             Ok((time, verdict)) => (Ok(time), verdict),
             Err(refused) => (Err(refused), None),
         };
+        let tried = tried.map(|it| it.time);
+        ensure!(
+            tried == time,
+            "G12: the dry run of a skip says {tried:?}, and the skip {time:?}"
+        );
         ensure!(
             time == expected,
             "G12: the skip of {offset}, which is {entry:?}, is answered by {time:?} instead of {expected:?}"
@@ -196,7 +213,16 @@ impl World {
                 _ => Ok(ActTime::Now),
             },
         };
+        let tried = owner
+            .partition
+            .would_dead_letter_now(Offset::new(offset), now);
+        owner.check_outlook(offset, &tried)?;
         let answer = owner.partition.dead_letter_now(Offset::new(offset), now);
+        let tried = tried.map(|it| it.time);
+        ensure!(
+            tried == answer,
+            "G12: the dry run of a dead letter says {tried:?}, and the order {answer:?}"
+        );
         // Whether what waits to be written goes to the retry topic is no part of the model.
         let is_queued = entry.is_some_and(|entry| {
             matches!(
@@ -233,8 +259,16 @@ impl World {
         let Some(owner) = &mut self.owners[log] else {
             return Ok(());
         };
+        let tried = owner.partition.would_retry_now(key, now);
         let found = match owner.partition.retry_now(key, now) {
-            Ok(found) if !owner.draining => found,
+            Ok(found) if !owner.draining => {
+                let retried = tried.map(|it| (it.pending, it.running, it.waiting));
+                ensure!(
+                    retried == Ok((found.pending, found.running, found.retried)),
+                    "G12: the dry run of a retry says {tried:?}, and the retry {found:?}"
+                );
+                found
+            }
             Err(ActRefused::Draining) if owner.draining => return Ok(()),
             answer => return Err(format!("G12: a retry is answered by {answer:?}")),
         };
@@ -367,6 +401,31 @@ impl Owner {
         paused.len()
     }
 
+    /// What a dry run says of a record, its key and the others of that.
+    fn check_outlook(&self, offset: i64, tried: &Result<RecordOutlook, ActRefused>) -> Checked<()> {
+        let Ok(outlook) = tried else { return Ok(()) };
+        let entry = self.unsettled.get(&offset);
+        let key = entry.and_then(|entry| entry.record.key);
+        let is_of_key = |(at, entry): &(&i64, &Entry)| match key {
+            Some(_) => entry.record.key == key,
+            None => **at == offset,
+        };
+        let of_key: Vec<_> = self.unsettled.iter().filter(is_of_key).collect();
+        let running = of_key.iter().filter(|it| it.1.doing == Doing::Running);
+        let expected = (
+            entry.is_some(),
+            key.map(lane_name),
+            of_key.len(),
+            running.count(),
+        );
+        let (is_known, of_key) = (outlook.attempts.is_some(), outlook.of_key);
+        ensure!(
+            (is_known, outlook.key, of_key.pending, of_key.running) == expected,
+            "G12: a dry run says {outlook:?} of {offset}, instead of {expected:?}"
+        );
+        Ok(())
+    }
+
     /// Whether an offset that is not pending is settled, or was read over.
     fn is_known(&self, offset: i64) -> bool {
         self.inherited.contains(Offset::new(offset)) || self.next.is_some_and(|next| offset < next)
@@ -444,7 +503,7 @@ impl Entry {
 }
 
 /// By its name in directives and acts.
-fn lane_name(key: u64) -> u64 {
+pub(crate) fn lane_name(key: u64) -> u64 {
     // As the core has it: no lane is 0.
     if key == 0 { u64::MAX } else { key }
 }

@@ -14,6 +14,7 @@
 //! outage ends as soon as it is below the threshold. How patience, retry time and attempts are
 //! counted is judged by the unit tests of the guard and of the partition.
 
+mod acts;
 mod scenario;
 mod world;
 
@@ -88,6 +89,9 @@ fn calm(kind: Kind, keys: u64, records: usize, until: u64) -> Scenario {
         unavailable: false,
         downtimes: Vec::new(),
         released_at: None,
+        acts: 0,
+        acts_until: 0,
+        releases: false,
         ends_at: until + HOUR,
         guard: OutageSettings::for_backoff(&policy.backoff),
         policy,
@@ -171,7 +175,8 @@ fn no_good_record_is_given_up(scenario: &Scenario, seed: u64) -> Result<Report, 
             report.good_dead
         ));
     }
-    let left = report.good - report.good_done - report.good_dead_too_early;
+    let ended = report.good_done + report.good_dead_too_early + report.good_given_up_by_order;
+    let left = report.good - ended;
     if left > 0 {
         return Err(format!(
             "seed {seed}: {left} good records are left: {report:?} {shown:?}"
@@ -558,6 +563,74 @@ fn caught(
         judge(&Scenario { fault, ..scenario }, seed).is_err()
     });
     assert!(noticed, "{fault:?} is not noticed");
+}
+
+/// An outage of half of the keys or of all, with restarts in it, in which operators act.
+fn outage_with_acts(random: &mut Random) -> Scenario {
+    let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
+    let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (100, 2)]);
+    let length = random.pick(&[30 * SECOND, 14 * MINUTE, HOUR]);
+    let mut scenario = outage(random, kind, keys, one_in, length);
+    let over = OUTAGE_BEGINS + length;
+    (scenario.acts, scenario.acts_until) = (10 + random.index(200), over + MINUTE);
+    let down = random.below(over);
+    scenario.downtimes = vec![(down, down + random.below(30 * SECOND))];
+    scenario
+}
+
+/// Whatever operators do: what they have not given up is not given up.
+#[test]
+fn no_good_record_is_given_up_by_operators_acts_in_an_outage_but_those_that_they_name() {
+    let mut given_up = 0;
+    for_each_seed(|seed, random| {
+        let report = check(&outage_with_acts(random), seed);
+        given_up += report.good_given_up_by_order;
+    });
+    assert!(given_up > 0 || runs() < DEFAULT_RUNS, "nobody has acted");
+}
+
+/// What is let go may be given up, and nothing is lost by it.
+#[test]
+fn what_operators_let_go_in_an_outage_is_done_or_given_up_and_nothing_is_left() {
+    for_each_seed(|seed, random| {
+        let mut scenario = outage_with_acts(random);
+        scenario.releases = true;
+        let report = World::run(scenario, seed);
+        let given_up = report.good_dead + report.good_dead_too_early;
+        let ended = report.good_done + given_up + report.good_given_up_by_order;
+        assert_eq!(ended, report.good, "seed {seed}: {report:?}");
+    });
+}
+
+/// To try a bad record more often makes it last no longer than the retry time and patience.
+#[test]
+fn bad_records_that_operators_retry_or_pause_are_given_up_all_the_same() {
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let mut scenario = calm(kind, 10, 100, 20 * MINUTE);
+        scenario.bad = Bad::First(1 + random.index(4));
+        scenario.guard.patience = Duration::ZERO;
+        (scenario.acts, scenario.acts_until) = (10 + random.index(60), 10 * MINUTE);
+        scenario.ends_at = 4 * HOUR;
+        let report = World::run(scenario, seed);
+        let bad = report.bad_dead_after.len() + report.bad_given_up_by_order;
+        let good = report.good_done + report.good_given_up_by_order;
+        assert_eq!(
+            (bad, good, report.good_dead),
+            (report.bad, report.good, 0),
+            "seed {seed}: {report:?}"
+        );
+    });
+}
+
+#[test]
+fn a_restart_that_forgets_what_is_paused_is_noticed() {
+    let noticed = (0..10).any(|seed| {
+        let mut scenario = outage_with_acts(&mut Random::new(seed));
+        scenario.fault = Fault::ForgetsPausesAtARestart;
+        std::panic::catch_unwind(|| World::run(scenario, seed)).is_err()
+    });
+    assert!(noticed);
 }
 
 #[test]

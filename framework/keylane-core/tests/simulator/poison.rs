@@ -9,6 +9,7 @@
 //! trials, a record that survived and is condemned like the others, no time for others between two
 //! trials, no net between them, and nothing that starts while a suspect waits for its trial.
 
+mod acts;
 mod process;
 mod subscription;
 mod world;
@@ -42,6 +43,11 @@ pub(crate) enum Fault {
     /// A trial is requested as soon as there is a suspect for it, whether the partition wants it or
     /// not.
     TriesAgainAtOnce,
+    /// An epoch begins without what is directed for its log.
+    LeavesANewOwnerWithoutDirectives,
+    /// The epoch that follows when it is known what is committed has nothing of what was ordered of
+    /// the one before.
+    ForgetsOwnOrders,
 }
 
 fn many(run: impl FnMut(&mut Random)) {
@@ -234,6 +240,29 @@ fn a_mark_confirmed_by_the_answer_to_another_commit_is_noticed() {
     caught(chances, &one_member(3, 40, 1), "started; the broker has");
 }
 
+fn caught_in_acts(silent: u64, fault: Fault) {
+    let chances = || Chances {
+        acts: 100,
+        acts_left: 60,
+        silent,
+        unlucky: 10,
+        unlucky_left: 4,
+        fault,
+        ..Chances::default()
+    };
+    caught(chances, &one_member(2, 40, 0), "G12");
+}
+
+#[test]
+fn an_epoch_that_begins_without_what_is_directed_is_noticed() {
+    caught_in_acts(0, Fault::LeavesANewOwnerWithoutDirectives);
+}
+
+#[test]
+fn an_epoch_that_forgets_what_was_ordered_before_its_position_was_known_is_noticed() {
+    caught_in_acts(90, Fault::ForgetsOwnOrders);
+}
+
 #[test]
 fn several_killers_are_found_one_after_the_other_and_nobody_else_is_blamed() {
     many(|random| {
@@ -267,6 +296,73 @@ fn refused_commits_hide_no_killer_and_blame_nobody() {
         assert_eq!(world.blamed(), world.killers());
         assert!(world.starts <= 5, "{} starts", world.starts);
     });
+}
+
+fn with_acts(random: &mut Random) -> Chances {
+    Chances {
+        acts: 20 + random.below(200),
+        acts_left: 2 + random.below(60) as u32,
+        silent: random.pick(&[0, 0, 50]),
+        failing: random.pick(&[0, 0, 200]),
+        ..Chances::default()
+    }
+}
+
+/// No order hides a killer, and none makes a neighbour one.
+#[test]
+fn operators_who_pause_skip_and_give_up_records_hide_no_killer_and_none_of_theirs_starts() {
+    for_runs(200, |random| {
+        let killers = random.index(4);
+        let size = Size {
+            subscriptions: 1 + random.index(2),
+            ..one_member(1 + random.index(4), 30, killers)
+        };
+        let chances = with_acts(random);
+        let most_starts = match chances.failing {
+            0 => 5,
+            _ => 10,
+        };
+        let mut world = World::new(seeded(random), &size, chances);
+        world.run();
+        expect_right_blame(&world);
+        assert!(
+            world.starts <= 1 + most_starts * killers as u32,
+            "{} starts for {killers}",
+            world.starts
+        );
+    });
+}
+
+#[test]
+fn orders_hold_where_partitions_move_and_processes_are_killed_by_nobody() {
+    for_runs(100, |random| {
+        let size = Size {
+            members: 2,
+            subscriptions: 1 + random.index(2),
+            partitions: 1 + random.index(4),
+            most_records: 30,
+            killers: random.index(3),
+        };
+        let chances = Chances {
+            moves: random.below(10),
+            orderly: random.below(3),
+            refused: random.below(30),
+            ..with_acts(random)
+        };
+        let mut world = World::new(seeded(random), &size, chances);
+        world.run();
+        expect_right_blame(&world);
+    });
+}
+
+/// Killers alone are blamed, and each that no operator has given up before.
+fn expect_right_blame(world: &World) {
+    let (blamed, killers) = (world.blamed(), world.killers());
+    let is_killer = |it: &(usize, i64)| killers.contains(it);
+    assert!(blamed.iter().all(is_killer), "{blamed:?} of {killers:?}");
+    let mut left_alone = world.killers_left_alone().into_iter();
+    let missing = left_alone.find(|it| !blamed.contains(it));
+    assert_eq!(missing, None, "{blamed:?} of {killers:?}");
 }
 
 /// What an ACL forbids may last for days.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keylane_core::Position;
-use keylane_core::control::{Ack, ControlKey, Directives};
+use keylane_core::control::{ACKNOWLEDGE_EVERY, Ack, ControlKey, Directives};
 use tokio::runtime::Handle;
 
 use super::wire;
@@ -27,11 +27,17 @@ pub(crate) struct Acknowledging {
     tokio: Handle,
     topic: Arc<str>,
     group: String,
-    /// The key of this member's acknowledgement.
+    /// This member's name in the topic.
+    name: String,
+    /// The key of its acknowledgement.
     key: String,
     host: String,
     /// What was acknowledged last, or is being so.
     last: Option<Acknowledged>,
+    /// When that was written.
+    written: Instant,
+    /// It was taken out of the topic, by an operator or by a member that took this one for gone.
+    is_taken_out: bool,
     under_way: Option<Receiver<Result<(), String>>>,
     not_before: Instant,
     /// Why the last one was not written.
@@ -62,9 +68,12 @@ impl Acknowledging {
             tokio,
             topic: topic.into(),
             group: group.to_owned(),
+            name: name.to_owned(),
             key: ControlKey::Ack(name.to_owned()).to_string(),
             host: host.to_string_lossy().into_owned(),
             last: None,
+            written: Instant::now(),
+            is_taken_out: false,
             under_way: None,
             not_before: Instant::now(),
             problem: None,
@@ -76,6 +85,17 @@ impl Acknowledging {
         &self.group
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the topic has as the acknowledgement of a member.
+    pub(super) fn see(&mut self, name: &str, ack: Option<&Ack>) {
+        if name == self.name {
+            self.is_taken_out = ack.is_none();
+        }
+    }
+
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
@@ -85,7 +105,8 @@ impl Acknowledging {
         self.last = None;
     }
 
-    /// Writes what this member runs, where that has changed.
+    /// Writes what this member runs: where that has changed, where it was taken out, and from time
+    /// to time, as a sign that the member is there.
     pub(super) fn acknowledge(&mut self, directives: &Directives, member: String) {
         self.look_for_answer();
         let now = Acknowledged {
@@ -93,7 +114,8 @@ impl Acknowledging {
             member,
             refused: directives.refused().count() as u64 + directives.left_out(),
         };
-        let is_acknowledged = self.last.as_ref() == Some(&now);
+        let is_fresh = self.written.elapsed() < ACKNOWLEDGE_EVERY && !self.is_taken_out;
+        let is_acknowledged = is_fresh && self.last.as_ref() == Some(&now);
         if is_acknowledged || self.under_way.is_some() || Instant::now() < self.not_before {
             return;
         }
@@ -106,6 +128,7 @@ impl Acknowledging {
             refused: now.refused,
         };
         self.last = Some(now);
+        (self.written, self.is_taken_out) = (Instant::now(), false);
         self.under_way = Some(self.write(&self.key, Some(wire::encode_ack(&ack))));
     }
 
@@ -121,6 +144,15 @@ impl Acknowledging {
             // Its answer is what is read. Where none comes, it is written again.
             drop(self.write(&key.to_string(), None));
             self.taken_back.insert(key, Instant::now());
+        }
+    }
+
+    /// These members have written nothing for long. One that is there writes its own again.
+    pub(super) fn take_out(&self, gone: &[String]) {
+        for name in gone {
+            tracing::info!(topic = %self.topic, member = name, "this member of the group has acknowledged nothing for a day; its acknowledgement is taken out of the control topic");
+            // Where that fails it is done again: it is still there.
+            drop(self.write(&ControlKey::Ack(name.clone()).to_string(), None));
         }
     }
 

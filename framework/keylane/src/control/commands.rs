@@ -108,7 +108,11 @@ impl Commander {
     pub fn read(&self) -> Result<InForce, ControlError> {
         self.look_up()?;
         let config = reader_config(self.bootstrap_servers.as_str(), self.kafka.as_map())?;
-        let (mut directives, mut acks) = (Directives::default(), Acks::default());
+        let directives = match self.operator.has_controller() {
+            true => Directives::default(),
+            false => Directives::without_log_ids(),
+        };
+        let (mut directives, mut acks) = (directives, Acks::default());
         self.fold(&config, &mut directives, &mut acks)
             .map_err(|reason| ControlError::Unreadable {
                 topic: self.topic.clone(),
@@ -147,7 +151,7 @@ impl Commander {
             TailError::Unreadable(reason) => reason,
             TailError::Replaced(reason) => format!("{reason} meanwhile"),
         };
-        let mut tail = Tail::open(config, &self.topic, false).map_err(reason)?;
+        let mut tail = Tail::open(config, &self.topic).map_err(reason)?;
         let (end, deadline) = (
             tail.end(self.patience).map_err(reason)?,
             Instant::now() + self.patience,

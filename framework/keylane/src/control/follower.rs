@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use keylane_core::Offset;
-use keylane_core::control::{Applied, Directives};
+use keylane_core::control::{Acks, Applied, Directives};
+use keylane_core::{Doubling, Offset};
 
 use super::acknowledging::Acknowledging;
 use super::skips::Skips;
@@ -15,7 +15,7 @@ use crate::dead_letter::bounded_text;
 use crate::kafka::config::ClientSettings;
 use crate::kafka::{Tail, TailError};
 use crate::status::{Control, ControlFeed, SubscriptionError, TroubleKind, TroublePlace};
-use crate::support::{LogLimit, panics};
+use crate::support::{LogLimit, clock, panics};
 
 /// One look at the topic, at the questions of the polling thread, and at the order to end.
 const POLL: Duration = Duration::from_millis(50);
@@ -36,9 +36,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the end of a subscription waits for this thread: a query, and a last write.
 const END_WITHIN: Duration = Duration::from_secs(7);
 const UNKNOWN_KEYS_EVERY: Duration = Duration::from_secs(10);
-/// How often what was left out for want of room is looked for. A log that is not compacted yet leaves
-/// it out again.
-const FOLD_AGAIN: Duration = Duration::from_secs(600);
+/// When what was left out for want of room is looked for, as soon as there is some: at first after
+/// the one, then after twice as long each time, up to the other. A log that is not compacted yet
+/// leaves it out again.
+const FOLD_AGAIN: Duration = Duration::from_secs(5);
+const FOLD_AGAIN_AT_MOST: Duration = Duration::from_secs(600);
+/// How often acknowledgements of members that are gone are looked for, and the most at once.
+const GONE_EVERY: Duration = Duration::from_secs(60);
+const GONE_AT_ONCE: usize = 100;
 /// What is logged of a key.
 const KEY_BYTES: usize = 256;
 
@@ -63,8 +68,12 @@ pub(crate) struct Follower {
     replaced: Option<&'static str>,
     /// A member of another group that acknowledges here, by its name.
     foreign: Option<(String, String)>,
-    /// When it was last begun again for want of room.
+    /// When it was last begun again for want of room, and when it may be next.
     folded: Instant,
+    fold_again: Doubling,
+    /// What the members have acknowledged.
+    acks: Acks,
+    looked_for_gone: Option<Instant>,
     /// The version that was published last.
     published: u64,
     goal: Option<Goal>,
@@ -98,7 +107,7 @@ impl Follower {
         acknowledging: Acknowledging,
         skips: Skips,
     ) -> Result<Self, String> {
-        let tail = match Tail::open(&config, feed.topic(), answers_ids) {
+        let tail = match Tail::follow(&config, feed.topic(), answers_ids) {
             Ok(tail) => tail,
             Err(error) => return Err(reason(error)),
         };
@@ -108,7 +117,7 @@ impl Follower {
             feed,
             control,
             tail,
-            read: Directives::default(),
+            read: nothing_read(answers_ids),
             is_rereading: true,
             is_lost: false,
             open_again: ASK_AGAIN,
@@ -116,6 +125,9 @@ impl Follower {
             replaced: None,
             foreign: None,
             folded: Instant::now(),
+            fold_again: Doubling::new(FOLD_AGAIN, FOLD_AGAIN_AT_MOST),
+            acks: Acks::default(),
+            looked_for_gone: None,
             published: 0,
             goal: None,
             answered: 0,
@@ -199,7 +211,8 @@ impl Follower {
         }
         let position = self.tail.position();
         let Some(goal) = &mut self.goal else {
-            if self.read.is_to_be_folded_again() && self.folded.elapsed() >= FOLD_AGAIN {
+            let has_waited = self.folded.elapsed() >= self.fold_again.get();
+            if self.read.is_to_be_folded_again() && has_waited {
                 self.fold_again();
             }
             return;
@@ -258,12 +271,13 @@ impl Follower {
                 "clients that read it before do not close; restart this member".to_owned(),
             ));
         }
-        let tail = Tail::open(&self.config, self.feed.topic(), self.answers_ids)?;
+        let tail = Tail::follow(&self.config, self.feed.topic(), self.answers_ids)?;
         let old = std::mem::replace(&mut self.tail, tail);
         let closing = thread::Builder::new().name("keylane-control-close".to_owned());
         let closing = closing.spawn(move || drop(old));
         self.closing.extend(closing.ok());
-        self.read = Directives::default();
+        self.read = nothing_read(self.answers_ids);
+        self.acks = Acks::default();
         self.replaced.get_or_insert(why);
         (self.is_rereading, self.is_lost) = (true, false);
         self.tail.end(ANSWER_WITHIN)
@@ -272,6 +286,7 @@ impl Follower {
     /// What was left out for want of room has some now. What was published holds until then.
     fn fold_again(&mut self) {
         (self.folded, self.next_query) = (Instant::now(), Instant::now());
+        self.fold_again.failed();
         let question = self.answered;
         match self.reopen("records that were left out have room now") {
             Ok(end) => {
@@ -296,16 +311,20 @@ impl Follower {
             is_rereading,
             foreign,
             acknowledging,
+            acks,
             ..
         } = self;
-        let group = acknowledging.group();
+        let group = acknowledging.group().to_owned();
         let mut is_news = false;
         let result = tail.read(POLL, |record| {
             let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
             let key = key.unwrap_or_default();
             if let Some(name) = key.strip_prefix("ack/") {
-                let of = wire::decode_ack(record.value).and_then(|ack| ack.group);
-                match of.filter(|of| of != group) {
+                let ack = wire::decode_ack(record.value);
+                acknowledging.see(name, ack.as_ref());
+                let of = ack.as_ref().and_then(|ack| ack.group.clone());
+                acks.apply(name, ack);
+                match of.filter(|of| *of != group) {
                     Some(of) => *foreign = Some((bounded_text(name, KEY_BYTES), of)),
                     None => drop(foreign.take_if(|(of, _)| of == name)),
                 }
@@ -354,6 +373,9 @@ impl Follower {
             self.acknowledging.begin_again();
             self.publish();
         }
+        if self.read.left_out() == 0 {
+            self.fold_again.succeeded();
+        }
         self.goal = None;
         self.answered = self.answered.max(goal.question);
         (self.problem, self.open_again) = (None, ASK_AGAIN);
@@ -397,6 +419,7 @@ impl Follower {
         if let Some(member) = self.feed.member() {
             self.acknowledging.acknowledge(&in_force, member);
         }
+        self.look_for_gone();
         // A question waits for no commit.
         if self.goal.is_some() || self.feed.asked() > self.answered || self.feed.must_stop() {
             return;
@@ -404,6 +427,21 @@ impl Follower {
         if let Some(done) = self.skips.done(&in_force, &self.control) {
             self.acknowledging.take_back_skips(done);
         }
+    }
+
+    /// Members that were killed cannot take their acknowledgements back.
+    fn look_for_gone(&mut self) {
+        let (own, group) = (self.acknowledging.name(), self.acknowledging.group());
+        let is_due = self
+            .looked_for_gone
+            .is_none_or(|at| at.elapsed() >= GONE_EVERY);
+        if !is_due || !self.acks.has(own) {
+            return;
+        }
+        self.looked_for_gone = Some(Instant::now());
+        let gone = self.acks.gone(own, group, clock::unix_millis());
+        let gone: Vec<_> = gone.take(GONE_AT_ONCE).map(str::to_owned).collect();
+        self.acknowledging.take_out(&gone);
     }
 
     fn trouble(&self) -> Option<String> {
@@ -437,6 +475,14 @@ impl Follower {
                  that cannot be read holds{first}; write them again, or update this member"
             )
         })
+    }
+}
+
+/// `answers_ids`: topics have ids, by which a skip names its log.
+fn nothing_read(answers_ids: bool) -> Directives {
+    match answers_ids {
+        true => Directives::default(),
+        false => Directives::without_log_ids(),
     }
 }
 

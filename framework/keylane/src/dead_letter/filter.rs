@@ -105,6 +105,29 @@ impl Filter {
         Ok(filter)
     }
 
+    /// The same, with ages in the place of times: `time=90m..` is the last 90 minutes. A filter has
+    /// absolute times: what it means does not change while time passes.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use keylane::dead_letter::Filter;
+    ///
+    /// let two_o_clock = SystemTime::UNIX_EPOCH + Duration::from_secs(7_200);
+    /// let filter = Filter::parse_at(two_o_clock, ["time=90m.."])?;
+    /// assert_eq!(filter.to_string(), "time=1970-01-01T00:30:00.000Z..");
+    /// # Ok::<(), keylane::dead_letter::FilterError>(())
+    /// ```
+    pub fn parse_at<T: AsRef<str>>(
+        now: SystemTime,
+        terms: impl IntoIterator<Item = T>,
+    ) -> Result<Self, FilterError> {
+        Self::parse(terms.into_iter().map(|term| with_times(term.as_ref(), now)))
+    }
+
     /// Whether this letter is meant.
     pub fn matches(&self, letter: &StoredLetter) -> bool {
         self.terms.iter().all(|(_, term)| term.holds(letter))
@@ -201,6 +224,25 @@ fn number<N: std::str::FromStr + PartialOrd + Default>(text: &str) -> Result<N, 
     number
         .filter(|number| *number >= N::default())
         .ok_or_else(|| format!("{text:?} is no number from 0 on"))
+}
+
+/// `time=90m..` with the time that was 90 minutes ago. Anything else stays as it is.
+fn with_times(term: &str, now: SystemTime) -> String {
+    let range = term
+        .strip_prefix("time=")
+        .and_then(|range| range.split_once(".."));
+    let Some((from, to)) = range else {
+        return term.to_owned();
+    };
+    let end = |text: &str| {
+        let age = humantime::parse_duration(text).ok();
+        let at = age.and_then(|age| now.checked_sub(age));
+        at.map_or_else(
+            || text.to_owned(),
+            |at| humantime::format_rfc3339_millis(at).to_string(),
+        )
+    };
+    format!("time={}..{}", end(from), end(to))
 }
 
 fn time(text: &str) -> Result<SystemTime, String> {

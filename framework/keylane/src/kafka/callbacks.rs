@@ -242,7 +242,7 @@ impl Context {
             native::membership(consumer)
         };
         unpause(consumer, &assigned);
-        hold(consumer, &assigned);
+        hold(consumer, &assigned, self.control.feed.is_some());
         let answer = if self.is_eager() {
             consumer.assign(partitions)
         } else {
@@ -324,10 +324,13 @@ fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     }
 }
 
-/// Fetches nothing of partitions whose first position is not known, or not confirmed, yet. Before
-/// the assignment, as [`unpause`] is.
-fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
-    let held = new.iter().filter(|new| new.beginning.is_some());
+/// Fetches nothing of partitions whose first position is not known, or not confirmed, yet; of none
+/// where each first waits for what the control topic orders. Before the assignment, as [`unpause`]
+/// is.
+fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition], are_steered: bool) {
+    let held = new
+        .iter()
+        .filter(|new| are_steered || new.beginning.is_some());
     let list = list(held.map(|new| (new.topic.as_str(), new.partition)));
     if list.count() == 0 {
         return;

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 
 use super::replies::{AdminOptions, Reply, ReplyQueue, code, slice};
 
@@ -20,6 +21,17 @@ pub(crate) fn controller<C: ConsumerContext>(client: &BaseConsumer<C>) -> Option
     // SAFETY: the client is live.
     let id = unsafe { sys::rd_kafka_controllerid(client.client().native_ptr(), 0) };
     (id >= 0).then_some(id)
+}
+
+/// Whether the brokers of this answer have one of them as the controller, which gets librdkafka's
+/// queries for topic ids. Its mock cluster names one that does not exist.
+pub(crate) fn has_controller<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    metadata: &Metadata,
+) -> bool {
+    let controller = controller(client);
+    let mut brokers = metadata.brokers().iter();
+    brokers.any(|broker| Some(broker.id()) == controller)
 }
 
 /// Queries `topics`, which must be distinct. One answer follows in the queue.

@@ -1,5 +1,5 @@
 //! What the consumer does not learn by itself: end offsets of partitions that do not fetch, topics
-//! that are gone, and how many records lie in the dead-letter topic.
+//! that are gone, and how many records lie in the dead-letter topic, and how many of them are open.
 //!
 //! The consumer's end of a partition is as old as its last fetch. So lag would stand still exactly
 //! where it matters: while a partition is paused by a limit. And where the broker assigns
@@ -16,6 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::brokers::{Key, answering};
+use super::ops_follower::{Open, OpsFollower};
 use super::record_count;
 use crate::kafka::config::{ClientSettings, creation_error};
 use crate::kafka::topics::LastError;
@@ -58,12 +59,16 @@ pub(crate) struct Answers {
     /// The text of the panic that ended the thread.
     pub(crate) panicked: Option<String>,
     pub(crate) dead_letters: Option<u64>,
+    /// How many of them are open.
+    pub(crate) open: Open,
 }
 
 /// Sends queries. The thread starts with the first query, so that a subscription without one has no
 /// thread.
 pub(crate) struct EndOffsets {
     config: ClientSettings,
+    /// Of the group of a dead-letter topic. The thread that answers has it.
+    follower: Option<Arc<Mutex<OpsFollower>>>,
     questions: Option<SyncSender<Question>>,
     answers: Arc<Mutex<Answers>>,
     asked: Option<Instant>,
@@ -75,11 +80,18 @@ impl EndOffsets {
     pub(crate) fn new(config: ClientSettings) -> Self {
         Self {
             config,
+            follower: None,
             questions: None,
             answers: Arc::default(),
             asked: None,
             started: None,
         }
+    }
+
+    /// Counts the dead letters that are open, too.
+    pub(crate) fn counting_open(mut self, follower: OpsFollower) -> Self {
+        self.follower = Some(Arc::new(Mutex::new(follower)));
+        self
     }
 
     /// Sends a query, unless the last one is recent. Returns whether it did.
@@ -134,10 +146,13 @@ impl EndOffsets {
             self.started = Some(Instant::now());
             let (sender, receiver) = sync_channel(1);
             let (config, answers) = (self.config.clone(), self.answers.clone());
+            let follower = self.follower.clone();
             std::thread::Builder::new()
                 .name("keylane-end-offsets".into())
                 .spawn(move || {
-                    if let Err(text) = panics::caught(|| answer(&config, &receiver, &answers)) {
+                    if let Err(text) =
+                        panics::caught(|| answer(&config, &receiver, &answers, follower.as_deref()))
+                    {
                         lock(&answers).panicked = Some(text);
                     }
                 })
@@ -152,7 +167,12 @@ impl EndOffsets {
 }
 
 /// Ends when the subscription has ended, at the latest one answer later.
-fn answer(config: &ClientSettings, questions: &Receiver<Question>, answers: &Mutex<Answers>) {
+fn answer(
+    config: &ClientSettings,
+    questions: &Receiver<Question>,
+    answers: &Mutex<Answers>,
+    follower: Option<&Mutex<OpsFollower>>,
+) {
     let client: BaseConsumer<LastError> = match config.create_with_context(LastError::default()) {
         Ok(client) => client,
         Err(error) => {
@@ -186,8 +206,13 @@ fn answer(config: &ClientSettings, questions: &Receiver<Question>, answers: &Mut
             let answering = answering(&client, &brokers, &led, ANSWER_WITHIN);
             answers().brokers = answering;
         }
-        if let Some(records) = dead_letters.and_then(|topic| record_count::count(&client, &topic)) {
-            answers().dead_letters = Some(records);
+        let Some(topic) = dead_letters else { continue };
+        if let Some(ranges) = record_count::ranges(&client, &topic) {
+            answers().dead_letters = Some(record_count::records(&ranges));
+            if let Some(follower) = follower {
+                let open = lock(follower).count(&client, &topic, &ranges);
+                answers().open = open;
+            }
         }
     }
 }

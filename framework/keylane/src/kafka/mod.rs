@@ -24,6 +24,7 @@ mod message;
 mod native;
 #[doc(hidden)]
 pub mod operator;
+mod ops_follower;
 mod ops_topic;
 mod other_groups;
 mod permissions;
@@ -53,6 +54,7 @@ pub use letters::LetterRange;
 pub(crate) use letters::{Polled, TopicReader, ranges, ranges_by};
 pub(crate) use message::NativeMessage;
 pub(crate) use native::CachedRange;
+pub(crate) use ops_follower::{Open, OpenLetters, OpsFollower};
 pub(crate) use ops_topic::{OpsEnd, OpsLog, create_ops_topic, log_of, writable_topics};
 pub(crate) use other_groups::OtherGroups;
 pub(crate) use permissions::Operation;

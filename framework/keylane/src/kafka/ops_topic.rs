@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use keylane_core::LogId;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::SeekReader;
@@ -117,9 +117,18 @@ fn log_ids(cluster: &Cluster, topics: &[&str], patience: Duration) -> BTreeMap<S
         return BTreeMap::new();
     }
     let within = patience.min(LOG_IDS_WITHIN);
-    let inquiry = Inquiry::send(cluster.client(), topics, within);
+    log_ids_by(cluster.client(), topics, within).unwrap_or_default()
+}
+
+/// The same, by a client whose brokers name a controller. `None` where none answers.
+pub(super) fn log_ids_by(
+    client: &BaseConsumer<LastError>,
+    topics: &[&str],
+    within: Duration,
+) -> Option<BTreeMap<String, String>> {
+    let inquiry = Inquiry::send(client, topics, within);
     let Answer::Logs(logs) = inquiry.answer(within) else {
-        return BTreeMap::new();
+        return None;
     };
     let text = |(topic, log): (String, LogId)| {
         (
@@ -127,7 +136,7 @@ fn log_ids(cluster: &Cluster, topics: &[&str], patience: Duration) -> BTreeMap<S
             format!("{:016x}", u64::from_le_bytes(log.to_bytes())),
         )
     };
-    logs.into_iter().map(text).collect()
+    Some(logs.into_iter().map(text).collect())
 }
 
 /// Creates an operations topic, unless there is one. This client has to be allowed to read and write

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::assigned::{Assigned, Fetching};
@@ -32,6 +33,7 @@ pub(crate) struct SeekReader {
     topic: String,
     /// The partition that is read, and the next offset.
     place: Option<(i32, i64)>,
+    is_forbidden: bool,
     arena: Arena,
 }
 
@@ -49,6 +51,7 @@ impl SeekReader {
             assigned,
             topic: topic.to_owned(),
             place: None,
+            is_forbidden: false,
             arena: Arena::default(),
         })
     }
@@ -56,6 +59,11 @@ impl SeekReader {
     /// The partition that is read, and the next offset: what is before it was read, or is gone.
     pub(crate) fn place(&self) -> Option<(i32, i64)> {
         self.place
+    }
+
+    /// Whether a read has failed because the ACLs do not let this client read.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.is_forbidden
     }
 
     /// The first offset of a partition, and the end that this client reads to: with
@@ -123,6 +131,7 @@ impl SeekReader {
         let Self {
             assigned,
             place,
+            is_forbidden,
             arena,
             ..
         } = self;
@@ -141,7 +150,10 @@ impl SeekReader {
             *next = end.offset.max(*next);
         }
         match read.error {
-            Some(error) if is_lasting(&error) => Err(reason(&error)),
+            Some(error) if is_lasting(&error) => {
+                *is_forbidden |= error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed);
+                Err(reason(&error))
+            }
             Some(error) if !is_end(&error) => {
                 tracing::debug!(topic = %self.topic, %error, "cannot be read just now");
                 Ok(())

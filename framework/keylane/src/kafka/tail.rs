@@ -4,24 +4,34 @@ use std::time::Duration;
 
 use keylane_core::{Identity, Seen};
 use rdkafka::Offset;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::assigned::{Assigned, Fetching};
 use super::letters::{is_end, is_lasting};
 use super::topic_ids::{Answer, Inquiry};
 use super::topics::LastError;
-use crate::kafka::config::ClientSettings;
+use crate::kafka::config::{ClientSettings, creation_error};
 
 /// The most records that one read takes.
 const AT_ONCE: usize = 100;
 const PARTITION: i32 = 0;
 /// How often a doubtful id of the topic is asked for at once.
 const ASKED_AT_ONCE: usize = 3;
+/// How long a broker holds back a fetch for which there is nothing. A record ends that at once.
+const FETCH_WAITS: Duration = Duration::from_secs(5);
+/// The same where one client reads and asks: its questions wait behind its fetch.
+const SHORT_FETCH_WAITS: Duration = Duration::from_millis(100);
+
+/// How much longer than a fetch waits the client has to wait for its answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Its calls block.
 pub(crate) struct Tail {
     assigned: Assigned<LastError>,
+    /// Asks. A broker answers what comes over one connection in its order, and a fetch that waits
+    /// would keep a question waiting.
+    asker: Option<BaseConsumer<LastError>>,
     topic: String,
     /// Everything before it was read.
     position: i64,
@@ -49,21 +59,42 @@ pub(crate) enum TailError {
 }
 
 impl Tail {
-    /// Begins to read. `answers_ids`: there is a broker to ask for topic ids.
-    pub(crate) fn open(
+    /// Begins to read, to go on for long.
+    ///
+    /// `answers_ids`: there is a broker to ask for topic ids. Otherwise it is librdkafka's mock, where
+    /// a record does not end a fetch that waits.
+    pub(crate) fn follow(
         config: &ClientSettings,
         topic: &str,
         answers_ids: bool,
     ) -> Result<Self, TailError> {
-        let config = own_settings(config.clone());
+        let mut tail = match answers_ids {
+            true => Self::begin(config, topic, FETCH_WAITS)?,
+            false => Self::begin(config, topic, SHORT_FETCH_WAITS)?,
+        };
+        if answers_ids {
+            tail.identity = Some(Identity::default());
+            tail.asker = Some(client(&own_settings(config.clone(), FETCH_WAITS))?);
+        }
+        Ok(tail)
+    }
+
+    /// Begins to read once, to an end.
+    pub(crate) fn open(config: &ClientSettings, topic: &str) -> Result<Self, TailError> {
+        Self::begin(config, topic, SHORT_FETCH_WAITS)
+    }
+
+    fn begin(config: &ClientSettings, topic: &str, waits: Duration) -> Result<Self, TailError> {
+        let config = own_settings(config.clone(), waits);
         let all = [(PARTITION, Offset::Beginning)];
         let assigned = Assigned::open(&config, topic, all, Fetching::AtOnce, AT_ONCE);
         Ok(Self {
             assigned: assigned.map_err(TailError::Unreadable)?,
+            asker: None,
             topic: topic.to_owned(),
             position: 0,
             start: None,
-            identity: answers_ids.then(Identity::default),
+            identity: None,
         })
     }
 
@@ -96,7 +127,7 @@ impl Tail {
         match read.error {
             Some(error) if is_end(&error) => Ok(()),
             // Others pass, or show in the query for the end.
-            Some(error) if is_lasting(&error) => Err(self.unreadable(&error)),
+            Some(error) if is_lasting(&error) => Err(unreadable(&self.assigned.client, &error)),
             Some(error) => {
                 tracing::debug!(topic = %self.topic, %error, "the control topic cannot be read just now");
                 Ok(())
@@ -113,16 +144,15 @@ impl Tail {
     /// The log's end as it is now. To be called from time to time: it also finds that the log is
     /// another one.
     pub(crate) fn end(&mut self, within: Duration) -> Result<i64, TailError> {
-        let range = self
-            .assigned
-            .client
+        let client = self.asker.as_ref().unwrap_or(&self.assigned.client);
+        let range = client
             .fetch_watermarks(&self.topic, PARTITION, within)
-            .map_err(|error| self.unreadable(&error))?;
+            .map_err(|error| unreadable(client, &error))?;
         if range.1 < self.position {
             return Err(TailError::Replaced(CUT));
         }
         if let Some(identity) = &mut self.identity {
-            let (client, topic) = (&self.assigned.client, &*self.topic);
+            let topic = &*self.topic;
             let ask = || Inquiry::send(client, &[topic], within).answer(within);
             if is_another(identity, ask)? {
                 return Err(TailError::Replaced("it was re-created"));
@@ -133,28 +163,40 @@ impl Tail {
         }
         Ok(range.1)
     }
+}
 
-    fn unreadable(&self, error: &KafkaError) -> TailError {
-        let reason = self.assigned.client.context().text();
-        let is_vague = matches!(
-            error.rdkafka_error_code(),
-            Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown)
-        );
-        let reason = reason.filter(|_| is_vague);
-        TailError::Unreadable(reason.unwrap_or_else(|| error.to_string()))
-    }
+fn client(config: &ClientSettings) -> Result<BaseConsumer<LastError>, TailError> {
+    config
+        .create_with_context(LastError::default())
+        .map_err(|error| TailError::Unreadable(creation_error(error).to_string()))
+}
+
+fn unreadable(client: &BaseConsumer<LastError>, error: &KafkaError) -> TailError {
+    let reason = client.context().text();
+    let is_vague = matches!(
+        error.rdkafka_error_code(),
+        Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown)
+    );
+    let reason = reason.filter(|_| is_vague);
+    TailError::Unreadable(reason.unwrap_or_else(|| error.to_string()))
 }
 
 const CUT: &str = "its log was cut";
 
 /// The client's settings that an answer depends on are not the caller's. What is not committed in a
-/// transaction counts: behind an open one, orders that are acknowledged would not be seen. A query
-/// for the end waits behind a fetch.
-fn own_settings(mut config: ClientSettings) -> ClientSettings {
+/// transaction counts: behind an open one, orders that are acknowledged would not be seen.
+fn own_settings(mut config: ClientSettings, waits: Duration) -> ClientSettings {
+    // The client takes a fetch that waits nearly as long as that for one without an answer.
+    let timeout = config.get("socket.timeout.ms").map(str::parse);
+    let timeout = timeout.and_then(Result::ok).map(Duration::from_millis);
+    let longest = timeout
+        .unwrap_or(Duration::MAX)
+        .saturating_sub(ANSWERED_WITHIN);
+    let waits = waits.min(longest.max(SHORT_FETCH_WAITS));
     config
         .set("statistics.interval.ms", "0")
         .set("isolation.level", "read_uncommitted")
-        .set("fetch.wait.max.ms", "100")
+        .set("fetch.wait.max.ms", waits.as_millis().to_string())
         .set("fetch.min.bytes", "1")
         .set("session.timeout.ms", "45000")
         .set("max.poll.interval.ms", "300000");
@@ -231,12 +273,23 @@ mod tests {
             ("max.poll.interval.ms", "30000"),
         ];
         let given = given.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let settings = reader_config("localhost:1", &given.into()).unwrap();
-        let settings = own_settings(settings);
+        let given = reader_config("localhost:1", &given.into()).unwrap();
+        let settings = own_settings(given.clone(), FETCH_WAITS);
         let of = |key: &str| settings.get(key).unwrap().to_owned();
         assert_eq!(of("isolation.level"), "read_uncommitted");
-        assert_eq!(of("fetch.wait.max.ms"), "100");
+        assert_eq!(of("fetch.wait.max.ms"), "5000");
         assert_eq!(of("fetch.min.bytes"), "1");
-        Tail::open(&settings, "control", false).expect("the client takes the settings");
+        Tail::follow(&given, "control", true).expect("the client takes the settings");
+    }
+
+    #[test]
+    fn a_short_time_out_of_the_caller_shortens_how_long_a_fetch_waits() {
+        for (timeout, waits) in [("60000", "5000"), ("4000", "3000"), ("10", "100")] {
+            let given = [("socket.timeout.ms".to_owned(), timeout.to_owned())];
+            let given = reader_config("localhost:1", &given.into()).unwrap();
+            let settings = own_settings(given.clone(), FETCH_WAITS);
+            assert_eq!(settings.get("fetch.wait.max.ms"), Some(waits), "{timeout}");
+            Tail::follow(&given, "control", true).expect("the client takes the settings");
+        }
     }
 }

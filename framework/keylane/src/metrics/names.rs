@@ -229,6 +229,12 @@ metrics! {
     /// partitions. So what compaction removed and the markers of transactions count as well.
     /// Queried twice a minute; absent while it is unknown.
     DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
+    /// Letters in the dead-letter topic that were neither written back by a redrive nor resolved,
+    /// by what the operations topic of this group says: the metric above less those. An upper
+    /// bound, in the same way, and where groups share the topic: letters of other groups count,
+    /// whatever became of them. Queried twice a minute; absent while it is unknown, and where the
+    /// operations topic cannot be read.
+    OPEN_DEAD_LETTERS = "keylane_open_dead_letters": Gauge, Count, [SUBSCRIPTION];
     /// Failures after which a record was held instead of given up, because of an outage. The record
     /// is tried again and may be counted again.
     OUTAGE_HOLDS = "keylane_outage_holds_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];

@@ -47,6 +47,7 @@ series! {
         in_flight: KnownGaugeSeries = IN_FLIGHT,
         max_in_flight: KnownGaugeSeries = MAX_IN_FLIGHT,
         dead_letter_topic: KnownGaugeSeries = DEAD_LETTER_TOPIC,
+        open_dead_letters: KnownGaugeSeries = OPEN_DEAD_LETTERS,
         control_revision: KnownGaugeSeries = CONTROL_REVISION,
         control_readable: KnownGaugeSeries = CONTROL_READABLE,
         control_paused: KnownGaugeSeries = CONTROL_PAUSED,
@@ -143,6 +144,13 @@ impl SubscriptionMetrics {
         self.write()
             .dead_letter_topic
             .set(records.map(|records| records as f64));
+    }
+
+    /// `None` while it is unknown.
+    pub(crate) fn set_open_dead_letters(&self, letters: Option<u64>) {
+        self.write()
+            .open_dead_letters
+            .set(letters.map(|letters| letters as f64));
     }
 
     /// See [`PartitionMetrics::touch`](super::PartitionMetrics::touch).

@@ -89,6 +89,7 @@ impl Handles {
         subscription.set_held_records(1);
         subscription.set_in_flight(Some(InFlight::new(1, 1)));
         subscription.set_dead_letter_topic_records(Some(1));
+        subscription.set_open_dead_letters(Some(1));
         subscription.set_control(Some(&ControlStatus::new("control", 1)), 1);
         poll.set_last_poll(SECOND);
         each(|section| poll.section(section, SECOND));
@@ -364,31 +365,36 @@ fn each_method_moves_its_own_series() {
 
 #[test]
 fn what_is_unknown_is_no_number_also_at_the_end() {
-    let last = |calls: fn(&SubscriptionMetrics)| {
+    let last = |name: &'static str, calls: fn(&SubscriptionMetrics)| {
         let recorder = DebuggingRecorder::new();
         with_local_recorder(&recorder, || {
             calls(&SubscriptionMetrics::new("parking-notifier"))
         });
         let values = snapshot(&recorder.snapshotter()).into_iter();
-        let mut found = values.filter(|((name, _), _)| name == "keylane_dead_letter_topic_records");
+        let mut found = values.filter(|((it, _), _)| it == name);
         found.next().map(|(_, value)| match value {
             DebugValue::Gauge(gauge) => gauge.0,
             other => panic!("{other:?}"),
         })
     };
-    assert_eq!(
-        last(|metrics| metrics.set_dead_letter_topic_records(None)),
-        None
-    );
-    let known_once = last(|metrics| {
+    let size = "keylane_dead_letter_topic_records";
+    let never = last(size, |metrics| metrics.set_dead_letter_topic_records(None));
+    assert_eq!(never, None);
+    let known_once = last(size, |metrics| {
         metrics.set_dead_letter_topic_records(Some(3));
         metrics.set_dead_letter_topic_records(None);
         metrics.touch();
     });
     assert!(known_once.is_some_and(f64::is_nan), "{known_once:?}");
-    assert!(
-        last(|metrics| metrics.set_dead_letter_topic_records(Some(3))).is_some_and(f64::is_nan)
-    );
+    let ended = last(size, |metrics| {
+        metrics.set_dead_letter_topic_records(Some(3));
+    });
+    assert!(ended.is_some_and(f64::is_nan), "{ended:?}");
+    let open = last("keylane_open_dead_letters", |metrics| {
+        metrics.set_open_dead_letters(Some(3));
+        metrics.set_open_dead_letters(None);
+    });
+    assert!(open.is_some_and(f64::is_nan), "{open:?}");
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl PollLoop {
         self.identities.look_after(member);
         member.control.troubles.end_due();
         self.side_client.look_after(member);
+        member.assignment.report_waiting(&member.control);
         publish(member);
         member
             .metrics

@@ -21,6 +21,7 @@
 // | `partition_count` | the topics that keylane writes to by itself, and how many partitions they have |
 // | `topic_check` | whether the topic exists, checked at start-up |
 // | `transactions` | transactions of one producer, and the lock that its transactional id is |
+// | `outbox` | what the crate `keylane-sql` writes with |
 
 mod alone;
 pub(crate) mod builder;
@@ -29,6 +30,8 @@ mod config;
 pub(crate) mod enqueue_error;
 mod key_partition;
 pub(crate) mod new_task;
+#[doc(hidden)]
+pub mod outbox;
 mod outgoing;
 mod partition_count;
 mod pending;
@@ -42,7 +45,7 @@ mod writer;
 
 pub use builder::TaskProducerBuilder;
 pub(crate) use builder::TaskProducerError;
-pub use config::{TaskFormat, TaskProducerConfig};
+pub use config::{MessageIds, TaskFormat, TaskProducerConfig};
 pub(crate) use enqueue_error::{CloseError, EnqueueError, FlushError};
 pub(crate) use key_partition::partition_of_key;
 pub(crate) use new_task::TaskSource;

@@ -49,6 +49,11 @@ impl KeyHash {
         is_hash.then_some(Self(number))
     }
 
+    /// The hash with the digits of this number.
+    pub(crate) fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// As a number: that of the digits.
     #[doc(hidden)]
     pub fn get(self) -> u64 {

@@ -5,6 +5,7 @@ pub(crate) mod decode_error;
 pub(crate) mod headers;
 mod key_hash;
 pub(crate) mod legacy_task;
+pub(crate) mod message_id;
 mod origin;
 mod retry_state;
 mod task_metadata;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 pub(crate) use decode_error::DecodeError;
 pub(crate) use headers::Headers;
 pub use key_hash::KeyHash;
-pub use origin::Origin;
+pub use origin::{Origin, OriginLog};
 pub use task_metadata::TaskMetadata;
 
 pub(crate) use arena::Arena;
@@ -47,6 +48,8 @@ pub struct Record {
     key: Part,
     value: Part,
     offset: i64,
+    /// That of the leader that took it in; negative where its format has none.
+    leader_epoch: i32,
     timestamp_millis: i64,
     /// `None` where the record has no headers, the common case: no allocation then.
     headers: Option<Arc<RecordHeaders>>,
@@ -87,9 +90,23 @@ impl Record {
             key: Part::of(key),
             value: Part::of(value),
             offset,
+            leader_epoch: -1,
             timestamp_millis: timestamp_millis.unwrap_or(i64::MIN),
             headers: headers.map(Arc::new),
         }
+    }
+
+    /// It was written under this leader epoch; negative is none.
+    pub(crate) fn under(self, leader_epoch: i32) -> Self {
+        Self {
+            leader_epoch,
+            ..self
+        }
+    }
+
+    /// The leader epoch that it was written under, where its format has one.
+    pub(crate) fn leader_epoch(&self) -> Option<i32> {
+        (self.leader_epoch >= 0).then_some(self.leader_epoch)
     }
 
     /// The key; `None` is null.

@@ -7,11 +7,11 @@ use crate::config::{BootstrapServers, KafkaSettings};
 use crate::kafka::config::{ClientConfigError, ClientSettings, reader_config, side_client_config};
 
 #[derive(Clone, Debug)]
-pub(super) struct Connection {
-    pub(super) bootstrap_servers: BootstrapServers,
-    pub(super) kafka: KafkaSettings,
+pub(crate) struct Connection {
+    pub(crate) bootstrap_servers: BootstrapServers,
+    pub(crate) kafka: KafkaSettings,
     /// How long to wait for the brokers.
-    pub(super) patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Default for Connection {

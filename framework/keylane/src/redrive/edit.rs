@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -43,10 +44,13 @@ pub trait Edit: Send {
 /// assert!(patch.apply(b"no JSON").is_err());
 /// # Ok::<(), String>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct MergePatch {
     patch: Value,
 }
+
+const TEXT: &str = "merge patch ";
 
 impl MergePatch {
     /// Reads the patch.
@@ -58,6 +62,11 @@ impl MergePatch {
             Ok(patch) => Ok(Self { patch }),
             Err(error) => Err(format!("the merge patch is no JSON: {error}")),
         }
+    }
+
+    /// The one whose [`text`](Edit::text) this is.
+    pub(super) fn of_text(text: &str) -> Option<Self> {
+        Self::parse(text.strip_prefix(TEXT)?).ok()
     }
 
     /// The value with the patch.
@@ -73,7 +82,7 @@ impl MergePatch {
 
 impl Edit for MergePatch {
     fn text(&self) -> String {
-        format!("merge patch {}", self.patch)
+        format!("{TEXT}{}", self.patch)
     }
 
     fn edit(&mut self, letter: &StoredLetter) -> Result<Option<Bytes>, String> {
@@ -156,6 +165,13 @@ impl<'de> serde::Deserialize<'de> for Fields<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_patch_is_read_back_from_its_text() {
+        let patch = MergePatch::parse(r#"{"a":null,"b":[1.5]}"#).unwrap();
+        assert_eq!(MergePatch::of_text(&patch.text()), Some(patch));
+        assert_eq!(MergePatch::of_text("through jq ."), None);
+    }
 
     /// The examples of RFC 7396, appendix A.
     #[test]

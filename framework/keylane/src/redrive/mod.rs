@@ -56,12 +56,13 @@
 //! `keylane-redrive-id`. Of [`RedriveTask`]: once, for readers with `read_committed`. The letter stays
 //! where it is.
 
-mod connection;
+pub(crate) mod connection;
 mod copy;
 mod edit;
 mod error;
 mod letters;
 pub mod ops;
+mod request;
 mod task;
 mod task_error;
 
@@ -71,5 +72,6 @@ pub use edit::{Edit, MergePatch};
 pub use error::RedriveError;
 pub use keylane_core::redrive::Canary;
 pub use letters::{Letters, LettersBuilder, LettersError};
-pub use task::{Ended, Planned, RedriveProgress, RedriveTask, Refusals};
+pub use request::RedriveRequest;
+pub use task::{Ended, PlanRefusal, Planned, RedriveProgress, RedriveTask, Refusals};
 pub use task_error::RedriveTaskError;

@@ -10,18 +10,20 @@ use super::pending_record::PendingRecord;
 use super::report::report_skipped;
 use super::verdicts::carry_out;
 use crate::record::{KeyHash, Record};
-use crate::status::{Act, ActKind};
+use crate::status::{Act, ActKind, KeyAct, RecordAct};
 
 /// Carries an act out, and answers it. The caller may have gone.
 pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Moment) {
     match kind {
         ActKind::PauseKey(key, answer) => {
             let paused = owned.core.pause_key(key.get(), now);
+            let paused = paused.and_then(|()| keep(owned));
             log_key(owned, "pause_key", key, &note, &paused);
             let _ = answer.send(paused);
         }
         ActKind::ResumeKey(key, answer) => {
-            let still_paused = Ok(owned.core.resume_key(key.get(), now));
+            let still_paused = owned.core.resume_key(key.get(), now);
+            let still_paused = keep(owned).map(|()| still_paused);
             log_key(owned, "resume_key", key, &note, &still_paused);
             let _ = answer.send(still_paused);
         }
@@ -34,7 +36,12 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
         }
         ActKind::Skip(offset, answer) => {
             let skipped = owned.core.skip(offset, note.clone(), now);
-            let time = skipped.as_ref().map(|(time, _)| *time).map_err(|it| *it);
+            let kept = keep(owned);
+            let time = match &skipped {
+                Ok((time, None)) => kept.map(|()| *time),
+                Ok((time, Some(_))) => Ok(*time),
+                Err(refused) => Err(*refused),
+            };
             log_offset(owned, "skip", offset, &note, &time);
             if let Ok((_, Some(verdict))) = skipped {
                 carry_out(owned, None, verdict);
@@ -42,13 +49,42 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
             let _ = answer.send(time);
         }
         ActKind::DeadLetterNow(offset, answer) => {
-            let time = dead_letter_now(owned, offset, now);
+            let time =
+                check_orders(owned, offset).and_then(|()| owned.core.dead_letter_now(offset, now));
             log_offset(owned, "dead_letter_now", offset, &note, &time);
             if time.is_ok() {
+                // It takes a skip back. Where the next epoch has begun, that one has nothing of it.
+                let _ = keep(owned);
                 owned.dead_letter_orders.insert(offset, note);
             }
             let _ = answer.send(time);
         }
+        // Neither changes anything, and so neither is logged.
+        ActKind::TryKey(act, key, answer) => {
+            let (core, key) = (&owned.core, key.get());
+            let _ = answer.send(match act {
+                KeyAct::Pause => core.would_pause_key(key, now),
+                KeyAct::Resume => Ok(core.would_resume_key(key, now)),
+                KeyAct::RetryNow => core.would_retry_now(key, now),
+            });
+        }
+        ActKind::TryRecord(act, offset, answer) => {
+            let _ = answer.send(match act {
+                RecordAct::Skip => owned.core.would_skip(offset, now),
+                RecordAct::DeadLetterNow => check_orders(owned, offset)
+                    .and_then(|()| owned.core.would_dead_letter_now(offset, now)),
+            });
+        }
+    }
+}
+
+/// Keeps what this member alone orders for the next epoch of the assignment. Where that has begun,
+/// the order is refused: it would be forgotten.
+fn keep(owned: &OwnedPartition) -> Result<(), ActRefused> {
+    let core = &owned.core;
+    match owned.own_orders.note(core.epoch(), core.own_orders()) {
+        true => Ok(()),
+        false => Err(ActRefused::Draining),
     }
 }
 
@@ -60,16 +96,12 @@ pub(super) fn direct(owned: &mut OwnedPartition, directives: PartitionDirectives
 }
 
 /// An order is kept for its letter until its record is settled.
-fn dead_letter_now(
-    owned: &mut OwnedPartition,
-    offset: Offset,
-    now: Moment,
-) -> Result<ActTime, ActRefused> {
+fn check_orders(owned: &OwnedPartition, offset: Offset) -> Result<(), ActRefused> {
     let orders = &owned.dead_letter_orders;
-    if orders.len() >= MOST_OWN_ORDERS && !orders.contains_key(&offset) {
-        return Err(ActRefused::TooMany);
+    match orders.len() >= MOST_OWN_ORDERS && !orders.contains_key(&offset) {
+        true => Err(ActRefused::TooMany),
+        false => Ok(()),
     }
-    owned.core.dead_letter_now(offset, now)
 }
 
 /// A record that is to be skipped at its delivery, for the log.

@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keylane_core::{Epoch, Evidence, LeaderEpoch, Position, SettledMap};
+use keylane_core::{Epoch, Evidence, LeaderEpoch, PartitionDirectives, Position, SettledMap};
 
 use super::inbox::Inbox;
+use super::own_orders::OwnOrders;
 use super::progress::Progress;
 use crate::metrics::PartitionMetrics;
 use crate::processing::EpochLife;
@@ -40,6 +41,9 @@ pub(crate) struct EpochStart {
     pub(crate) progress: Arc<Progress>,
     /// The assignment, as dead letters name it.
     pub(crate) membership: Option<Arc<str>>,
+    /// Where what operators order of this member alone is kept, and what of it holds from before.
+    pub(crate) own_orders: Arc<OwnOrders>,
+    pub(crate) inherited_orders: PartitionDirectives,
     /// Earlier epochs of this partition in this process, whose attempts may not have ended yet.
     pub(crate) predecessors: Vec<Arc<EpochLife>>,
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::guarded;
 use super::inbox::Inbox;
+use super::own_orders::OwnOrders;
 use super::pending_record::PendingRecord;
 use super::progress::Progress;
 use super::shared::Runtime;
@@ -26,6 +27,8 @@ pub(crate) struct OwnedPartition {
     pub(crate) progress: Arc<Progress>,
     pub(crate) released_records: u64,
     pub(crate) released_bytes: u64,
+    /// Kept for the next epoch of the assignment.
+    pub(crate) own_orders: Arc<OwnOrders>,
     /// Who ordered the dead letters that are not settled yet, and why.
     pub(crate) dead_letter_orders: BTreeMap<Offset, OperatorNote>,
 }
@@ -43,6 +46,7 @@ impl OwnedPartition {
             topic: self.source.topic.clone(),
             partition: self.source.partition,
             offset: record.offset(),
+            log: self.source.log_of(record),
         })
     }
 

@@ -1,8 +1,8 @@
 //! The owner's loop.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use keylane_core::{
@@ -98,6 +98,7 @@ impl Owner {
         );
         core.inherit_leader_epoch(start.leader_epoch);
         core.start_under(start.start_under);
+        core.inherit_own_orders(start.inherited_orders);
         core.name_keys(|pending: &PendingRecord| pending.key_hash().map(KeyHash::get));
         // Before the first pass: how the first records are read depends on the caution.
         start.progress.publish(OwnerFigures {
@@ -110,19 +111,23 @@ impl Owner {
         let place = (start.topic.clone(), start.partition);
         let acts = &runtime.control.acts;
         acts.join(place, start.epoch, start.inbox.clone());
+        let source = Source {
+            topic: start.topic,
+            partition: start.partition,
+            life,
+            log: OnceLock::new(),
+            names_logs: runtime.names_logs,
+        };
         let owned = OwnedPartition {
             core,
             metrics: start.metrics,
             runtime,
-            source: Arc::new(Source {
-                topic: start.topic,
-                partition: start.partition,
-                life,
-            }),
+            source: Arc::new(source),
             inbox: start.inbox,
             progress: start.progress,
             released_records: 0,
             released_bytes: 0,
+            own_orders: start.own_orders,
             dead_letter_orders: BTreeMap::new(),
         };
         Self {
@@ -203,6 +208,10 @@ impl Owner {
             self.owned.core.end();
         }
         self.owned.core.set_log(orders.log);
+        if let Some(log) = orders.log.filter(|_| orders.log_is_confirmed) {
+            // It is the same one for as long as the epoch lasts.
+            self.owned.source.log.get_or_init(|| log);
+        }
         self.owned.core.mark_confirmed(Mark::new(orders.marked));
         if let Some(end) = orders.log_end {
             self.owned.core.log_ends_at(Position::new(end));
@@ -352,6 +361,8 @@ impl Owner {
                 record: start.record.record.clone(),
                 source: owned.source.clone(),
                 attempt: start.attempt,
+                began: at,
+                failing_for_millis: start.record.failing_for_millis(),
                 ends: at + owned.runtime.attempt_timeout,
             };
             if start.attempt == 1 {
@@ -500,13 +511,6 @@ impl Owner {
                 partition = owned.source.partition,
                 running = owned.core.running(),
                 "attempts were dropped unfinished: the drain time-out passed; their records will be delivered again"
-            );
-        }
-        let paused_keys = owned.core.own_paused_keys();
-        if paused_keys > 0 {
-            tracing::info!(
-                topic = %owned.source.topic, partition = owned.source.partition, paused_keys,
-                "the keys that this member alone has paused are resumed: the partition is given up"
             );
         }
         owned.progress.drained.store(drained, Ordering::Relaxed);

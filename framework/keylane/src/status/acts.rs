@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use keylane_core::{ActRefused, ActTime, Epoch, Offset, OperatorNote, RetriedNow};
+use keylane_core::{
+    ActRefused, ActTime, Epoch, KeyOutlook, Offset, OperatorNote, RecordOutlook, RetriedNow,
+};
 use tokio::sync::oneshot;
 
 use crate::record::KeyHash;
@@ -25,6 +27,31 @@ pub(crate) enum ActKind {
     RetryNow(KeyHash, oneshot::Sender<Result<RetriedNow, ActRefused>>),
     Skip(Offset, oneshot::Sender<Result<ActTime, ActRefused>>),
     DeadLetterNow(Offset, oneshot::Sender<Result<ActTime, ActRefused>>),
+    /// What the act would find.
+    TryKey(
+        KeyAct,
+        KeyHash,
+        oneshot::Sender<Result<KeyOutlook, ActRefused>>,
+    ),
+    /// What the act would find.
+    TryRecord(
+        RecordAct,
+        Offset,
+        oneshot::Sender<Result<RecordOutlook, ActRefused>>,
+    ),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum KeyAct {
+    Pause,
+    Resume,
+    RetryNow,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RecordAct {
+    Skip,
+    DeadLetterNow,
 }
 
 /// An owner, as far as acts go.

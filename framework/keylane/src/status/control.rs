@@ -18,6 +18,8 @@ use super::outage::OutageWatch;
 use super::places::{InFlight, Places};
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
+use crate::SubscriptionConfig;
+use crate::subscription::dead_letters::DeadLetterAccess;
 use crate::support::lock::lock;
 
 /// Topic and partition.
@@ -43,11 +45,14 @@ pub(crate) struct Control {
     pub(crate) acts: ActTakers,
     group: String,
     name: String,
+    /// Present where there are brokers.
+    pub(crate) config: Option<Arc<SubscriptionConfig>>,
     pub(crate) outages: Arc<OutageWatch>,
     /// Present where the attempts of all partitions together are limited.
     pub(crate) places: Option<Places>,
     /// Present where there is a control topic.
     pub(crate) feed: Option<Arc<ControlFeed>>,
+    pub(crate) dead_letters: DeadLetterAccess,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -78,9 +83,11 @@ impl Control {
             acts: ActTakers::default(),
             group: String::new(),
             name: String::new(),
+            config: None,
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             places: None,
             feed: None,
+            dead_letters: DeadLetterAccess::default(),
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -104,6 +111,12 @@ impl Control {
         self
     }
 
+    /// Its settings, of a subscription that reads from brokers.
+    pub(crate) fn with_brokers(mut self, config: &Arc<SubscriptionConfig>) -> Self {
+        self.config = Some(config.clone());
+        self
+    }
+
     pub(crate) fn guarded_by(mut self, guard: OutageGuard) -> Self {
         self.outages = Arc::new(OutageWatch::new(guard));
         self
@@ -118,6 +131,12 @@ impl Control {
     /// Steered by this control topic.
     pub(crate) fn steered_by(mut self, topic: Option<String>) -> Self {
         self.feed = topic.map(|topic| Arc::new(ControlFeed::new(&topic)));
+        self
+    }
+
+    /// Where its dead letters are.
+    pub(crate) fn with_dead_letters(mut self, access: DeadLetterAccess) -> Self {
+        self.dead_letters = access;
         self
     }
 

@@ -161,7 +161,7 @@ pub struct ControlStatus {
     /// do not count.
     pub revision: i64,
     /// Whether it can be read. If not, what was last read of it holds, and no partition that is
-    /// newly assigned starts.
+    /// newly assigned starts or is fetched.
     pub readable: bool,
     /// How many of its records this member refuses: they are of a newer version, damaged, or too
     /// many.

@@ -28,7 +28,7 @@ pub use snapshot::{
     SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 
-pub(crate) use acts::{Act, ActKind, TakesActs};
+pub(crate) use acts::{Act, ActKind, KeyAct, RecordAct, TakesActs};
 pub(crate) use control::Control;
 pub(crate) use control_feed::ControlFeed;
 pub(crate) use figures::{Oldest, OwnerFigures};

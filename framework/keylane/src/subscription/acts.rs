@@ -26,9 +26,11 @@ pub enum KeyResumed {
 
 /// # Acts on keys and records
 /// Each of these is this member's own. It ends with the assignment of the partition, and does not
-/// survive a restart. An act is logged with who ordered it and why. It is answered by the owner of
+/// survive a restart. A partition that has no position yet can be acted on: what is ordered holds
+/// when it has one. Where its log is cut or re-created, keys stay paused, and skips are void. An act is logged with who ordered it and why. It is answered by the owner of
 /// the partition, within milliseconds, or as soon as an attempt that blocks its thread ends. A call
-/// whose future is dropped may be carried out all the same. What is to outlast the member's
+/// whose future is dropped may be carried out all the same. What it would do is said by a
+/// [dry run](Self::dry_run). What is to outlast the member's
 /// assignment is written to the control topic instead.
 impl SubscriptionHandle {
     /// Starts no attempt of this key until [`resume_key`](Self::resume_key); one that runs
@@ -205,7 +207,7 @@ impl SubscriptionHandle {
 }
 
 /// All of them are asked, whatever one of them answers.
-async fn answers_of<A>(
+pub(super) async fn answers_of<A>(
     takers: &[Arc<dyn TakesActs>],
     note: &OperatorNote,
     kind: &impl Fn(oneshot::Sender<Result<A, ActRefused>>) -> ActKind,
@@ -233,7 +235,7 @@ async fn answers_of<A>(
     }
 }
 
-fn send<A>(
+pub(super) fn send<A>(
     taker: &dyn TakesActs,
     note: &OperatorNote,
     kind: &impl Fn(oneshot::Sender<A>) -> ActKind,
@@ -246,7 +248,7 @@ fn send<A>(
     }
 }
 
-fn bounded(note: &OperatorNote) -> OperatorNote {
+pub(super) fn bounded(note: &OperatorNote) -> OperatorNote {
     let cut = |text: &Arc<str>| bounded_text(text, NOTE_LIMIT_BYTES);
     OperatorNote::new(cut(&note.by), cut(&note.why))
 }

@@ -4,6 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::OperatorNote;
+
+use super::acts::bounded;
 use super::error::PartitionNotAssigned;
 use crate::status::{Control, HotKeys, State, SubscriptionError, SubscriptionStatus};
 
@@ -256,24 +259,31 @@ impl SubscriptionHandle {
 
     /// Ends the waiting for the end of the present [outages](crate::config::Outage), in this
     /// member. Held records are treated as exhausted at their next failure, and so are those whose
-    /// retries end later in the same outages. Later outages hold records again.
+    /// retries end later in the same outages. Later outages hold records again. The log has who
+    /// ordered it, and why.
     ///
     /// **This dead-letters good records too**, if the failures are not their fault.
     ///
     /// # Examples
     /// ```
     /// use keylane::SubscriptionHandle;
+    /// use keylane::subscription::OperatorNote;
     ///
-    /// /// The records are at fault, and not what the processor calls.
     /// fn give_up(handle: &SubscriptionHandle) {
-    ///     if handle.status().outage.is_some() {
-    ///         handle.release_held();
+    ///     if handle.dry_run().release_held() > 0 {
+    ///         let note = OperatorNote::new("ann", "INC-7: the records are at fault, not the gateway");
+    ///         handle.release_held(note);
     ///     }
     /// }
     /// # let _ = give_up;
     /// ```
-    pub fn release_held(&self) {
+    pub fn release_held(&self, note: OperatorNote) {
+        let (subscription, held) = (self.name(), self.dry_run().release_held());
         self.control.outages.release();
+        let OperatorNote { by, why } = bounded(&note);
+        tracing::info!(
+            subscription, act = "release_held", %by, %why, held, "an operator's order"
+        );
     }
 
     /// Requests the shutdown that [`Subscription::shutdown`] makes, and does not wait for it:

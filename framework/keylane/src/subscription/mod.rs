@@ -4,6 +4,9 @@
 
 mod acts;
 mod builder;
+mod committed;
+pub(crate) mod dead_letters;
+mod dry_run;
 pub(crate) mod error;
 pub(crate) mod handle;
 #[cfg(test)]
@@ -15,4 +18,7 @@ mod start;
 
 pub use acts::KeyResumed;
 pub use builder::SubscriptionBuilder;
-pub use keylane_core::{ActTime, OperatorNote, RetriedNow};
+#[doc(hidden)]
+pub use committed::{CommittedLog, GroupPositions};
+pub use dry_run::{DryRun, RecordOutlook};
+pub use keylane_core::{ActTime, KeyOutlook, OperatorNote, RetriedNow};

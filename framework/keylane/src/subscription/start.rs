@@ -5,18 +5,22 @@ use std::time::Instant;
 
 use keylane_core::Reset;
 
+use super::dead_letters::DeadLetterAccess;
 use super::error::StartError;
 use super::handle::Subscription;
 use super::membership;
 use crate::control::{self, Acknowledging, Follower, Following, Skips};
 use crate::dead_letter::Intake;
-use crate::kafka::config::{ConsumerSettings, consumer_config, reader_config, side_client_config};
+use crate::kafka::config::{
+    ClientConfigError, ConsumerSettings, consumer_config, reader_config, side_client_config,
+};
 use crate::kafka::topics::{self, TopicError, TopicPlan, TopicReport};
-use crate::kafka::{Client, Context, EndOffsets, Starts};
+use crate::kafka::{Client, Context, EndOffsets, OpsFollower, Starts};
 use crate::metrics::{SeriesName, SubscriptionMetrics};
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
+use crate::redrive::ops::{OpenCount, OpsTopic};
 use crate::runtime::{self, Runtime, Surroundings, Work};
 use crate::status::{Control, ControlFeed, SharedLease, State, SubscriptionError};
 use crate::trace::AttemptSpans;
@@ -40,9 +44,11 @@ where
     let control = Control::new(config.shutdown_timeout)
         .of_group(&config.group)
         .named(config.label())
+        .with_brokers(&config)
         .guarded_by(config.outage_guard())
         .limited_to(config.limits.max_in_flight)
-        .steered_by(config.control_topic_name());
+        .steered_by(config.control_topic_name())
+        .with_dead_letters(DeadLetterAccess::of(&config));
     let control = Arc::new(control);
     let name = SeriesName::claim(config.label());
     let metrics = Arc::new(SubscriptionMetrics::new(name.get()));
@@ -59,7 +65,7 @@ where
         processor,
         spans: AttemptSpans::new(&config),
     });
-    let end_offsets = EndOffsets::new(runtime.side_config.clone());
+    let end_offsets = end_offsets(&config, &runtime)?;
     let open: OwnerFactory = Box::new(move |opening| {
         runtime::open::<T, O, D, P>(&tokio, runtime.clone(), work.clone(), opening)
     });
@@ -81,6 +87,23 @@ where
         Some(within) => membership::wait(subscription, within).await,
         None => Ok(subscription),
     }
+}
+
+/// Queries beside the consumer's own. Dead letters that are open are counted by what the group's
+/// operations topic says.
+fn end_offsets(
+    config: &SubscriptionConfig,
+    runtime: &Runtime,
+) -> Result<EndOffsets, ClientConfigError> {
+    let end_offsets = EndOffsets::new(runtime.side_config.clone());
+    let Some(dead_letter) = &config.dead_letter else {
+        return Ok(end_offsets);
+    };
+    let reader = reader_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
+    let ops = OpsTopic::of(&config.group);
+    let letters = Box::new(OpenCount::of(&dead_letter.topic));
+    let follower = OpsFollower::new(reader, ops.name().to_owned(), letters);
+    Ok(end_offsets.counting_open(follower))
 }
 
 /// Checks what the settings name, then creates the clients.
@@ -177,6 +200,7 @@ fn connect(
         side_config,
         lease,
         observer: None,
+        names_logs: report.answers_ids,
     };
     let runtime = Runtime::new(config, control.clone(), metrics.clone(), surroundings);
     Ok((client, Arc::new(runtime), settings, follower))

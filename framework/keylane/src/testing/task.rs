@@ -1,11 +1,13 @@
 //! Tasks for unit tests of a processor, without a broker.
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use keylane_core::LogId;
 
 use crate::dead_letter::Intake;
 use crate::processing::{EpochLife, Source};
-use crate::record::{Arena, Record};
+use crate::record::{Arena, Record, message_id};
 use crate::{Headers, Task};
 
 /// Describes a task to hand to a processor under test.
@@ -40,8 +42,12 @@ pub struct TestTask<T> {
     offset: i64,
     timestamp_millis: Option<i64>,
     attempt: u32,
+    failing_for_millis: u32,
     ends: Option<Instant>,
     life: Arc<EpochLife>,
+    began: Option<Instant>,
+    log: Option<(u64, i32)>,
+    is_retry: bool,
 }
 
 /// Takes partitions away from tasks under test; see
@@ -93,8 +99,12 @@ impl<T> TestTask<T> {
             offset: 0,
             timestamp_millis: None,
             attempt: 1,
+            failing_for_millis: 0,
             ends: None,
             life: Arc::default(),
+            began: None,
+            log: None,
+            is_retry: false,
         }
     }
 
@@ -110,15 +120,57 @@ impl<T> TestTask<T> {
         self
     }
 
-    /// The headers. A `dt_meta` among them is read as it would be from Kafka.
+    /// The headers, in place of those that are set already. A `dt_meta` among them is read as it
+    /// would be from Kafka.
     pub fn headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
+        self
+    }
+
+    /// The message id, after the headers that are set already.
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        self.headers.push(message_id::HEADER, id.into());
         self
     }
 
     /// Where the record stands.
     pub fn at(mut self, topic: &str, partition: i32, offset: i64) -> Self {
         (self.topic, self.partition, self.offset) = (topic.into(), partition, offset);
+        self
+    }
+
+    /// Which log the offset is about: 64 bits of its topic's id, and the record's leader epoch. Without
+    /// this it is not known; see [`OriginLog`](crate::record::OriginLog).
+    pub fn log(mut self, topic_id: u64, leader_epoch: i32) -> Self {
+        self.log = Some((topic_id, leader_epoch));
+        self
+    }
+
+    /// The record comes from a retry topic: headers such as `keylane-origin-topic` are read.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Headers;
+    /// use keylane::testing::TestTask;
+    ///
+    /// let headers: Headers = [
+    ///     ("keylane-origin-topic", "parking"),
+    ///     ("keylane-origin-partition", "3"),
+    ///     ("keylane-origin-offset", "42"),
+    /// ]
+    /// .into_iter()
+    /// .collect();
+    /// let task = TestTask::new(()).headers(headers).of_retry_topic().build();
+    /// assert_eq!(task.origin().offset, 42);
+    /// ```
+    pub fn of_retry_topic(mut self) -> Self {
+        self.is_retry = true;
+        self
+    }
+
+    /// When the attempt began. Without this, at [`build`](Self::build).
+    pub fn began_at(mut self, time: Instant) -> Self {
+        self.began = Some(time);
         self
     }
 
@@ -143,6 +195,12 @@ impl<T> TestTask<T> {
         self
     }
 
+    /// How long the record has been failing; see [`Task::failing_for`]. Without this, it has not.
+    pub fn failing_for(mut self, time: Duration) -> Self {
+        self.failing_for_millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self
+    }
+
     /// Whose task it is. Without this, of an assignment that lasts.
     pub fn of(mut self, assignment: &TestAssignment) -> Self {
         self.life = assignment.life.clone();
@@ -159,7 +217,7 @@ impl<T> TestTask<T> {
     /// The task.
     pub fn build(self) -> Task<T> {
         let headers = (!self.headers.is_empty()).then_some(self.headers);
-        let headers = Intake::default().read(headers, self.value.as_deref(), false);
+        let headers = Intake::default().read(headers, self.value.as_deref(), self.is_retry);
         let record = Record::new(
             &mut Arena::default(),
             self.offset,
@@ -167,17 +225,26 @@ impl<T> TestTask<T> {
             self.key.as_deref(),
             self.value.as_deref(),
             headers,
-        );
+        )
+        .under(self.log.map_or(-1, |(_, leader_epoch)| leader_epoch));
+        let log = OnceLock::new();
+        if let Some((topic_id, _)) = self.log {
+            let _ = log.set(LogId::from_bytes(topic_id.to_le_bytes()));
+        }
         let source = Arc::new(Source {
             topic: self.topic,
             partition: self.partition,
             life: self.life,
+            log,
+            names_logs: false,
         });
         Task {
             payload: self.payload,
             record,
             source,
             attempt: self.attempt,
+            began: self.began.unwrap_or_else(Instant::now),
+            failing_for_millis: self.failing_for_millis,
             ends: self.ends,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use keylane_core::member::CommitPoint;
-use keylane_core::{Epoch, Evidence, Position, SettledMap, Settlement};
+use keylane_core::{Epoch, Evidence, PartitionDirectives, Position, SettledMap, Settlement};
 
 use super::{AttemptResult, LocalEvent, LocalRecord, Outcome};
 use crate::SubscriptionConfig;
@@ -13,8 +13,8 @@ use crate::dead_letter::Intake;
 use crate::error::SubscriptionError;
 use crate::metrics::{MetricLabels, PartitionMetrics};
 use crate::producer::raw::{Acknowledged, OutgoingRecord};
-use crate::record::{Arena, Origin, Record};
-use crate::runtime::{EpochStart, Inbox, Observed, Observer, Progress};
+use crate::record::{Arena, Origin, OriginLog, Record};
+use crate::runtime::{EpochStart, Inbox, Observed, Observer, OwnOrders, Progress};
 use crate::status::Control;
 use crate::support::clock;
 use crate::support::lock::lock;
@@ -57,6 +57,7 @@ impl Topics {
             topic: place.0,
             partition: place.1,
             offset: there.next_offset,
+            log: OriginLog::default(),
         };
         there.next_offset += 1;
         if (is_retry_topic || self.origin_topics.contains(&origin.topic)) && !has_stopped {
@@ -92,6 +93,8 @@ impl Topics {
             inbox,
             progress: Arc::new(Progress::default()),
             membership: None,
+            own_orders: Arc::new(OwnOrders::new(at.topic.clone(), at.partition)),
+            inherited_orders: PartitionDirectives::default(),
             predecessors: Vec::new(),
         });
     }

@@ -8,12 +8,13 @@ use super::common::{self, PATIENCE, eventually};
 use keylane::config::Backoff;
 use keylane::error::ActError;
 use keylane::record::KeyHash;
-use keylane::status::RecordState;
+use keylane::status::{PausedBy, RecordState};
 use keylane::subscription::{ActTime, KeyResumed, OperatorNote};
 use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// A record that fails waits for longer than a test.
@@ -168,6 +169,59 @@ async fn of_a_paused_key_nothing_starts_and_it_goes_on_in_its_order_when_it_is_r
     scene.finish().await;
 }
 
+/// The first position is not known for a while. When it is, the next epoch begins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_paused_before_its_partition_has_a_position_stays_paused() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 1).unwrap();
+    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 10_000];
+    broker
+        .cluster()
+        .request_errors(RDKafkaApiKey::ListOffsets, &refusals);
+    let done: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let member = {
+        let done = done.clone();
+        let builder = Subscription::builder("group", "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .kafka("session.timeout.ms", "30000")
+            .kafka("auto.offset.reset", "latest");
+        let processor = move |task: Task<u32>| {
+            done.lock().unwrap().push(*task.payload());
+            async { Ok::<(), TaskError>(()) }
+        };
+        builder.start(Json, processor).await.unwrap()
+    };
+    let first = || member.status().partitions.into_iter().next();
+    eventually("it has no position", || {
+        first().is_some_and(|it| it.paused_by == Some(PausedBy::NoPosition))
+    })
+    .await;
+    let handle = member.handle();
+    assert_eq!(handle.pause_key(None, key("a"), note()).await, Ok(1));
+    broker
+        .cluster()
+        .clear_request_errors(RDKafkaApiKey::ListOffsets);
+    eventually("it has one", || {
+        first().is_some_and(|it| it.paused_by.is_none())
+    })
+    .await;
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
+    let tasks = [("a", 1), ("b", 2)];
+    let tasks = tasks.map(|(key, number)| NewTask::json(&number).unwrap().key(key));
+    assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    eventually("the other key is done, and this one waits", || {
+        let paused = first().map(|it| it.snapshot.paused_keys);
+        *done.lock().unwrap() == [2] && paused == Some(1)
+    })
+    .await;
+    let resumed = handle.resume_key(None, key("a"), note()).await;
+    assert_eq!(resumed, Ok(KeyResumed::Resumed));
+    eventually("it goes on", || *done.lock().unwrap() == [2, 1]).await;
+    member.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_skipped_makes_way_for_the_next_of_its_key() {
     let scene = Scene::new([1], None).await;
@@ -217,6 +271,47 @@ async fn a_stuck_record_is_dead_lettered_by_an_order_that_the_letter_states_and_
         error.starts_with("given up by an operator (ann): INC-7") && error.contains("status 503"),
         "{error}"
     );
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_says_what_an_act_would_do_and_changes_nothing() {
+    let scene = Scene::new([1], None).await;
+    let handle = scene.subscription.handle();
+    scene.enqueue("a", [1, 2]).await;
+    scene.enqueue("b", [3]).await;
+    scene.done(&[3]).await;
+    eventually("it waits", || scene.oldest_is(0, RecordState::Waiting)).await;
+    let dry = handle.dry_run();
+    let found = dry.skip("tasks", 0, 0).await.unwrap();
+    assert_eq!(
+        (found.time, found.attempts, found.key_hash),
+        (ActTime::Now, Some(1), Some(key("a")))
+    );
+    assert_eq!((found.of_key.pending, found.of_key.waiting), (2, 1));
+    let behind = dry.skip("tasks", 0, 1).await.unwrap();
+    assert_eq!((behind.attempts, behind.of_key), (Some(0), found.of_key));
+    let early = dry.skip("tasks", 0, 7).await.unwrap();
+    assert_eq!((early.time, early.attempts), (ActTime::AtItsDelivery, None));
+    let found = dry.pause_key(None, key("a")).await.unwrap();
+    assert_eq!((found.pending, found.is_paused), (2, false));
+    let found = dry.retry_now(Some("tasks"), key("a")).await.unwrap();
+    assert_eq!((found.pending, found.waiting, found.running), (2, 1, 0));
+    // What the act refuses is refused.
+    assert_eq!(
+        dry.dead_letter_now("tasks", 0, 0).await,
+        Err(ActError::NoDeadLetterTopic)
+    );
+    assert_eq!(
+        dry.resume_key(Some("other"), key("a")).await,
+        Err(ActError::NothingAssigned)
+    );
+    assert_eq!(dry.release_held(), 0);
+    assert!(scene.oldest_is(0, RecordState::Waiting));
+    handle.pause_key(None, key("a"), note()).await.unwrap();
+    let found = dry.resume_key(None, key("a")).await.unwrap();
+    assert_eq!((found.is_paused, found.is_paused_elsewhere), (true, false));
+    assert_eq!(*scene.done.lock().unwrap(), [3]);
     scene.finish().await;
 }
 

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::common::{PATIENCE, eventually, producer};
-use keylane::config::{Backoff, ControlTopic, KafkaSettings};
+use keylane::config::{Backoff, ControlTopic, KafkaSettings, Limits};
 use keylane::control::Commander;
 use keylane::error::StartError;
 use keylane::record::KeyHash;
-use keylane::status::{PausedBy, TroubleKind};
+use keylane::status::{PausedBy, Trouble, TroubleKind};
 use keylane::{Json, NewTask, Retry, Subscription, Task, TaskError};
-use keylane_core::Offset;
 use keylane_core::control::{ControlKey, Order, PauseScope};
+use keylane_core::{Offset, Position};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
@@ -48,6 +48,15 @@ async fn start_with(
     attempts: &Attempts,
     session_ms: &str,
 ) -> Result<Subscription, StartError> {
+    start_within(broker, attempts, session_ms, Limits::default()).await
+}
+
+async fn start_within(
+    broker: &EmbeddedBroker,
+    attempts: &Attempts,
+    session_ms: &str,
+    limits: Limits,
+) -> Result<Subscription, StartError> {
     let attempts = attempts.clone();
     Subscription::builder("group", "tasks")
         .bootstrap_servers(broker.bootstrap_servers())
@@ -56,6 +65,7 @@ async fn start_with(
         .kafka("session.timeout.ms", session_ms)
         .control_topic(ControlTopic::default())
         .commit_interval(Duration::from_millis(50))
+        .limits(limits)
         .start(Json, move |task: Task<u32>| {
             *attempts
                 .lock()
@@ -109,6 +119,17 @@ async fn enqueue(broker: &EmbeddedBroker, records: u32, partitions: i32) {
     });
     let written = producer.enqueue_all(tasks).await;
     assert!(written.iter().all(Result::is_ok));
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// A limit of pending bytes that one [large](enqueue_large) record reaches.
+const FEW_BYTES: usize = 2_000;
+
+async fn enqueue_large(broker: &EmbeddedBroker, partition: i32) {
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    let padded = format!("{}1", " ".repeat(FEW_BYTES));
+    let task = NewTask::new(padded).key("large").partition(partition);
+    assert!(producer.enqueue(task).await.is_ok());
     producer.close(PATIENCE).await.unwrap();
 }
 
@@ -181,6 +202,9 @@ async fn a_partition_is_paused_alone_and_until_its_end() {
         partitions.get(1).and_then(|it| it.lag_records)
     };
     eventually("its lag is known", || lag() == Some(10)).await;
+    // The end of a pause by the handle ends no other.
+    member.handle().pause_partition("tasks", 1).unwrap();
+    member.handle().resume_partition("tasks", 1).unwrap();
     assert_eq!(of(&attempts, 1), 0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let soon = now.unwrap() + Duration::from_secs(2);
@@ -241,12 +265,15 @@ async fn a_newer_version_is_refused_and_told_and_what_held_before_holds_on() {
     control.close(PATIENCE).await.unwrap();
 }
 
-/// Partitions that stay go on under what was last read; those that come wait.
+/// Partitions that stay go on under what was last read; those that come wait, and nothing is read of
+/// them: what waits would fill the limit of bytes that all have together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_topic_cannot_be_read_no_new_partition_starts() {
     let broker = broker(2);
     let attempts = Attempts::default();
-    let first = start(&broker, &attempts).await.unwrap();
+    let few_bytes = Limits::default().pending_bytes(FEW_BYTES);
+    let first = start_within(&broker, &attempts, "6000", few_bytes);
+    let first = first.await.unwrap();
     let second = start(&broker, &attempts).await.unwrap();
     eventually("each has a partition", || {
         first.status().partitions.len() == 1 && second.status().partitions.len() == 1
@@ -272,9 +299,24 @@ async fn while_the_topic_cannot_be_read_no_new_partition_starts() {
         new.any(|it| it.paused_by == Some(PausedBy::Control) && it.paused_by_control.is_none())
     };
     eventually("the new one waits", waits).await;
+    enqueue_large(&broker, 1 - own).await;
+    let partition_of = |number: i32| {
+        let partitions = first.status().partitions;
+        partitions.into_iter().find(|it| it.partition == number)
+    };
+    eventually(
+        "it is not read, or there is something to be seen of it",
+        || {
+            let new = partition_of(1 - own);
+            new.is_some_and(|it| it.paused || it.snapshot.pending == 1)
+        },
+    )
+    .await;
     enqueue(&broker, 20, 2).await;
     eventually("the one that stayed goes on", || of(&attempts, own) == 20).await;
     assert_eq!(of(&attempts, 1 - own), 10);
+    let new = partition_of(1 - own).unwrap();
+    assert!(new.paused && new.snapshot.pending == 0, "{new:?}");
     // Acknowledged before anything of the new one starts.
     write_blindly(&broker, partition(1 - own)).await;
     eventually("it is reported", || {
@@ -297,7 +339,7 @@ async fn while_the_topic_cannot_be_read_no_new_partition_starts() {
     .await;
     assert_eq!(of(&attempts, 1 - own), 10, "it never started");
     write(&broker, partition(1 - own), None).await;
-    eventually("it is resumed", || of(&attempts, 1 - own) == 20).await;
+    eventually("it is resumed", || of(&attempts, 1 - own) == 21).await;
     first.shutdown().await.unwrap();
 }
 
@@ -310,7 +352,7 @@ async fn each_member_acknowledges_what_it_runs_and_takes_that_back_when_it_leave
     let commander = Commander::connect(&servers, &kafka, "group", None, PATIENCE).unwrap();
     let applied = || {
         let found = commander.read().unwrap();
-        let tally = found.acks.tally(found.directives.revision(), None);
+        let tally = found.acks.tally(found.directives.revision(), None, 0);
         assert!(found.acks.iter().all(|(_, ack)| {
             ack.group.as_deref() == Some("group") && ack.revision <= found.directives.revision()
         }));
@@ -328,6 +370,39 @@ async fn each_member_acknowledges_what_it_runs_and_takes_that_back_when_it_leave
     eventually("one is left", || applied() == (1, 0)).await;
     first.shutdown().await.unwrap();
     eventually("none is left", || applied() == (0, 0)).await;
+}
+
+/// One that was killed cannot take its acknowledgement back, and one that is live puts its own back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledgements_of_members_that_are_gone_go_and_those_of_live_ones_come_back() {
+    let broker = broker(1);
+    let control = producer(broker.bootstrap_servers(), CONTROL).await;
+    let old = r#"{"v": 1, "revision": 0, "group": "group", "at": "2020-11-30T14:00:00Z"}"#;
+    let killed = NewTask::new(old).key("ack/killed");
+    assert!(control.enqueue(killed).await.is_ok());
+    let member = start_alone(&broker, &Attempts::default()).await;
+    let servers = broker.bootstrap_servers().into();
+    let kafka = KafkaSettings::new();
+    let commander = Commander::connect(&servers, &kafka, "group", None, PATIENCE).unwrap();
+    let names = || {
+        let found = commander.read().unwrap();
+        let names = found.acks.iter().map(|(name, _)| name.to_owned());
+        names.collect::<Vec<_>>()
+    };
+    eventually("the member's alone is left", || {
+        let names = names();
+        names.len() == 1 && names[0] != "killed"
+    })
+    .await;
+    let own = ControlKey::Ack(names().remove(0));
+    commander.write(&own, None).unwrap();
+    eventually("the member has written it again", || {
+        let found = commander.read().unwrap();
+        found.acks.iter().count() == 1
+    })
+    .await;
+    member.shutdown().await.unwrap();
+    control.close(PATIENCE).await.unwrap();
 }
 
 /// As after a roll back: what held before is compacted away.
@@ -352,7 +427,7 @@ async fn a_pause_that_cannot_be_read_pauses_who_starts_and_is_no_applied_order()
     let commander = Commander::connect(&servers, &kafka, "group", None, PATIENCE).unwrap();
     let counts = || {
         let found = commander.read().unwrap();
-        let tally = found.acks.tally(found.directives.revision(), None);
+        let tally = found.acks.tally(found.directives.revision(), None, 0);
         (tally.applied.len(), tally.refusing.len())
     };
     eventually("the member says that it refuses it", || counts() == (0, 1)).await;
@@ -446,6 +521,27 @@ async fn start_seen(broker: &EmbeddedBroker, seen: &Seen, fails: u32) -> Subscri
         .unwrap()
 }
 
+/// An order that names its record of the first partition.
+async fn order_about(broker: &EmbeddedBroker, offset: i64, why: &str) -> Option<Order> {
+    let servers = broker.bootstrap_servers().into();
+    let read = move || {
+        let kafka = KafkaSettings::new();
+        let commander = Commander::connect(&servers, &kafka, "group", None, PATIENCE).unwrap();
+        let from = [(0, Position::new(offset))];
+        let operator = commander.operator();
+        let heads = operator.first_records("tasks", &from, |_, _| true);
+        heads.unwrap()[&0]
+            .as_ref()
+            .and_then(|head| head.leader_epoch)
+    };
+    let leader_epoch = tokio::task::spawn_blocking(read).await.unwrap();
+    assert!(leader_epoch.is_some());
+    order(why).map(|order| Order {
+        leader_epoch,
+        ..order
+    })
+}
+
 fn skip(offset: i64) -> ControlKey {
     ControlKey::Skip {
         topic: "tasks".to_owned(),
@@ -495,21 +591,31 @@ async fn of_a_key_that_is_paused_nothing_starts_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_skipped_is_not_attempted_and_the_order_goes_when_it_is_committed() {
     let broker = broker(1);
-    // Offset 1 before any start, offset 4 while it fails.
-    write(&broker, skip(1), order("it is damaged")).await;
     let producer = producer(broker.bootstrap_servers(), "tasks").await;
     let tasks = (0..6).map(|number| NewTask::json(&number).unwrap().key("one"));
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    // Offset 1 before any start, offset 4 while it fails. What does not name its record is refused.
+    write(&broker, skip(0), order("it has no leader epoch")).await;
+    let why = "it is damaged";
+    write(&broker, skip(1), order_about(&broker, 1, why).await).await;
     let seen = Seen::default();
     let member = start_seen(&broker, &seen, 4).await;
     let tries = || seen.lock().unwrap().iter().filter(|it| **it == 4).count();
     eventually("one fails again and again", || tries() > 2).await;
+    assert!(seen.lock().unwrap().contains(&0), "its skip is vague");
+    let is_told = |it: &Trouble| it.message.contains("skip/tasks/0/0");
+    eventually("the refusal is reported", || {
+        member.status().troubles.iter().any(is_told)
+    })
+    .await;
+    write(&broker, skip(0), None).await;
     assert!(!seen.lock().unwrap().contains(&5), "it waits for its key");
     member.shutdown().await.unwrap();
     let member = start_seen(&broker, &seen, 4).await;
     let before = tries();
     eventually("it fails on", || tries() > before).await;
-    write(&broker, skip(4), order("it never succeeds")).await;
+    let why = "it never succeeds";
+    write(&broker, skip(4), order_about(&broker, 4, why).await).await;
     eventually("the next of its key is attempted", || {
         seen.lock().unwrap().contains(&5)
     })

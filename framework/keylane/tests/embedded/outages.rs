@@ -383,7 +383,9 @@ async fn the_operator_lets_go_what_is_held_and_an_action_by_reason_holds_nothing
         .start(shortly(), |_| true, || TaskError::retryable("bad"))
         .await;
     eventually("all are held", || held(&subscription) == 15).await;
-    subscription.handle().release_held();
+    subscription
+        .handle()
+        .release_held(keylane::subscription::OperatorNote::new("ann", "INC-7"));
     assert_eq!(scene.await_dead_letters(15).await, vec!["exhausted"; 15]);
     subscription.shutdown().await.unwrap();
 

@@ -1,13 +1,10 @@
 //! A log that lost its end with its leader, and was written anew past the committed position while
 //! no member ran.
 
-use std::{collections::BTreeSet, ops::Range, sync::LazyLock, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use bytes::Bytes;
-use keylane::{
-    Raw, Subscription, Task,
-    metrics::{PrometheusEndpoint, serve_prometheus},
-};
+use keylane::{Raw, Subscription, Task};
 use keylane_integration_tests::{
     gate::Gate,
     journal::{Entry, Journal, Outcome},
@@ -20,7 +17,7 @@ use keylane_integration_tests::{
     wait::{wait_for, wait_until},
 };
 
-static METRICS: LazyLock<PrometheusEndpoint> = LazyLock::new(|| serve_prometheus(0).unwrap());
+use super::super::metrics;
 
 /// Of records with these numbers each has a key of its own.
 const KEYS: usize = 10_000;
@@ -96,15 +93,7 @@ impl Reader {
     }
 
     fn cuts(&self) -> f64 {
-        let text = METRICS.handle().render();
-        let mut series = text.lines().filter(|line| {
-            line.starts_with("keylane_log_cuts_total{")
-                && line.contains(&format!("subscription=\"{}\"", self.group))
-        });
-        series
-            .next()
-            .and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
-            .unwrap_or(0.0)
+        metrics::value("keylane_log_cuts_total", &self.group).unwrap_or(0.0)
     }
 }
 
@@ -113,7 +102,7 @@ impl Reader {
 /// 150 were taken for settled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_was_cut_while_no_member_ran_is_read_on_from_the_cut() {
-    LazyLock::force(&METRICS);
+    metrics::record();
     let kafka = own_kafka_or_skip!(Nodes::Three);
     let topic = kafka.unique("cut");
     let unclean = [

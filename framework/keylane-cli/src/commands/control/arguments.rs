@@ -15,6 +15,16 @@ pub(crate) enum ControlCommand {
         #[command(flatten)]
         group: ControlGroup,
     },
+    /// Takes out what is of no more use: acknowledgements of members that are gone, and orders that
+    /// have ended by themselves. Where it is not known which members are live, all acknowledgements;
+    /// those that are live write theirs again at once.
+    Prune {
+        #[command(flatten)]
+        group: ControlGroup,
+        /// Only shows what would be taken out.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Creates the control topic: compacted, with one partition.
     Create {
         #[command(flatten)]

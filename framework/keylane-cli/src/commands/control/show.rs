@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use keylane::control::{Commander, InForce};
-use keylane_core::control::{ControlKey, Order};
+use keylane_core::control::{ControlKey, FRESH_FOR, Order, Tally};
 
 use super::super::Report;
+use super::millis;
 use crate::failure::Failure;
 use crate::output::{Cell, Table};
 
@@ -14,8 +15,7 @@ const COLUMNS: &[&str] = &["kind", "about", "state", "by", "why", "since", "unti
 pub(super) fn run(commander: &Commander) -> Result<Report, Failure> {
     let found = commander.read()?;
     let mut table = Table::new(COLUMNS);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = i64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
+    let now = millis(SystemTime::now());
     for (key, order) in found.directives.orders() {
         table.push(order_row(commander, &key, order, now));
     }
@@ -32,7 +32,7 @@ pub(super) fn run(commander: &Commander) -> Result<Report, Failure> {
     }
     let left_out = found.directives.left_out();
     let revision = found.directives.revision();
-    let tally = found.acks.tally(revision, found.live.as_ref());
+    let tally = found.acks.tally(revision, found.live.as_ref(), now);
     for (name, ack) in found.acks.iter() {
         let state = if tally.stale.contains(name) {
             "gone"
@@ -67,9 +67,7 @@ pub(super) fn run(commander: &Commander) -> Result<Report, Failure> {
 
 /// Which part of the members runs what the topic says.
 pub(super) fn applied(found: &InForce) -> String {
-    let tally = found
-        .acks
-        .tally(found.directives.revision(), found.live.as_ref());
+    let tally = tally(found);
     let (applied, behind) = (tally.applied.len(), tally.behind.len());
     let refusing = match tally.refusing.len() {
         0 => String::new(),
@@ -80,17 +78,23 @@ pub(super) fn applied(found: &InForce) -> String {
         Some(live) => format!("{applied} of {} applied{refusing}", live.len()),
         // The protocol `consumer`, or a group without members.
         None => format!(
-            "{applied} of {} applied{refusing}, of members that have acknowledged; which of them are live is unknown",
-            applied + behind + tally.refusing.len()
+            "{applied} of {} applied{refusing}, of members that have acknowledged in the last {}; which of them are \
+             live is unknown",
+            applied + behind + tally.refusing.len(),
+            humantime::format_duration(FRESH_FOR)
         ),
     }
 }
 
 /// Whether every member that is known runs what the topic says.
 pub(super) fn is_applied(found: &InForce) -> bool {
-    let revision = found.directives.revision();
-    let tally = found.acks.tally(revision, found.live.as_ref());
+    let tally = tally(found);
     tally.behind.is_empty() && tally.refusing.is_empty() && tally.silent == 0
+}
+
+pub(super) fn tally(found: &InForce) -> Tally {
+    let (revision, now) = (found.directives.revision(), millis(SystemTime::now()));
+    found.acks.tally(revision, found.live.as_ref(), now)
 }
 
 fn order_row(commander: &Commander, key: &ControlKey, order: &Order, now: i64) -> Vec<Cell> {

@@ -11,7 +11,7 @@ use super::super::Report;
 use super::arguments::{
     HowArguments, PauseArguments, Place, ResumeArguments, SkipArguments, WhatArguments,
 };
-use super::{commander, show};
+use super::{commander, millis, show};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::{Cell, Table};
@@ -166,6 +166,12 @@ fn look_at(
         )));
     };
     order.leader_epoch = head.leader_epoch;
+    if order.leader_epoch.is_none() {
+        return Err(Failure::Refused(format!(
+            "{topic}/{partition}@{offset} has no leader epoch, as in the formats before Kafka 0.11: the skip would hold \
+             for another record at this offset too; skip it at the member that has it, by its admin endpoint"
+        )));
+    }
     if order.log.is_none() {
         notes.push(format!(
             "the brokers have no id of topic {topic}: the skip would hold for another topic of this name too"
@@ -326,13 +332,6 @@ fn end(text: &str, now: SystemTime) -> Result<i64, Failure> {
         return Err(Failure::Usage(format!("{text} is over already")));
     }
     Ok(millis(end))
-}
-
-fn millis(time: SystemTime) -> i64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(super) fn text(text: Option<&str>) -> Cell {
 }
 
 /// Cut for people, whole for programs.
-pub(super) fn cut_text(text: Option<&str>) -> Cell {
+pub(in crate::commands) fn cut_text(text: Option<&str>) -> Cell {
     optional(text, |text| Cell::said(cut(text, WIDTH), text))
 }
 
@@ -76,7 +76,7 @@ pub(super) fn written_by(letter: &Letter) -> Cell {
 }
 
 /// A key in a list.
-pub(super) fn cut_bytes(bytes: Option<&[u8]>) -> Cell {
+pub(in crate::commands) fn cut_bytes(bytes: Option<&[u8]>) -> Cell {
     optional(bytes, |bytes| {
         let start = &bytes[..bytes.len().min(MOST_BYTES)];
         let words = match readable(start, bytes.len() > start.len()) {

@@ -1,6 +1,6 @@
 //! `keylane dlq`: dead letters.
 
-mod cells;
+pub(super) mod cells;
 mod filter;
 mod histogram;
 mod json_layout;

@@ -2,7 +2,7 @@
 
 use std::cmp::min;
 
-use keylane::redrive::Planned;
+use keylane::redrive::{PlanRefusal, Planned};
 
 use crate::output::{Cell, Table};
 
@@ -37,12 +37,11 @@ impl Plan<'_> {
     /// Every letter that matches, by what those that fail alike have in common.
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new(COLUMNS);
-        for (fingerprint, count) in &self.planned.fingerprints {
-            table.push(vec![
-                Cell::text(fingerprint.id()),
-                Cell::count(*count),
-                Cell::text(fingerprint.text()),
-            ]);
+        // The names of the columns are those of the plan's fields.
+        let planned = serde_json::to_value(self.planned).unwrap_or_default();
+        for counted in planned["fingerprints"].as_array().into_iter().flatten() {
+            let cells = COLUMNS.iter().map(|name| Cell::of(counted[*name].clone()));
+            table.push(cells.collect());
         }
         let others = self.planned.other_fingerprints;
         if others > 0 {
@@ -110,33 +109,25 @@ impl Plan<'_> {
 
     /// Why it is not done at all.
     pub(super) fn refusal(&self) -> Option<String> {
-        let planned = self.planned;
-        if let Some(id) = planned.unfinished.as_ref().filter(|_| !self.take_over) {
-            return Some(format!(
+        Some(match self.planned.refusal(self.take_over)? {
+            PlanRefusal::Unfinished { id } => format!(
                 "the redrive {id} of {} has not ended: it runs, or its process was killed; go on with it by --resume \
                  {id}, or end it by --take-over",
-                planned.topic
-            ));
-        }
-        let refused: u64 = planned.refused.values().map(|it| it.count).sum();
-        if planned.turns > 0 || refused == 0 {
-            return None;
-        }
-        if let Some(refusals) = planned.refused.get(NO_RETRY_TOPIC) {
-            return Some(format!(
-                "{} dead letters match, and {NO_RETRY_TOPIC_ADVICE}",
-                refusals.count
-            ));
-        }
-        let examples = planned
-            .refused
-            .values()
-            .filter_map(|it| it.examples.first());
-        let examples: Vec<&str> = examples.take(EXAMPLES).map(String::as_str).collect();
-        Some(format!(
-            "{refused} dead letters match, and none can be copied: {}",
-            examples.join("; ")
-        ))
+                self.planned.topic
+            ),
+            PlanRefusal::NoRetryTopic { count } => {
+                format!("{count} dead letters match, and {NO_RETRY_TOPIC_ADVICE}")
+            }
+            PlanRefusal::NoneCanBeCopied { count, examples } => {
+                let examples: Vec<&str> =
+                    examples.iter().take(EXAMPLES).map(String::as_str).collect();
+                format!(
+                    "{count} dead letters match, and none can be copied: {}",
+                    examples.join("; ")
+                )
+            }
+            _ => "the redrive would not begin".to_owned(),
+        })
     }
 
     pub(super) fn question(&self) -> String {

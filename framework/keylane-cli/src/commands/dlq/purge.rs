@@ -86,7 +86,7 @@ pub(super) fn run(
     let refusal = purge.refusal(arguments);
     // What could not be read of it counts as open.
     let mut notes = Vec::from_iter(unread.iter().map(|text| format!("note: {text}")));
-    if arguments.dry_run {
+    if arguments.sure.dry_run {
         notes.extend(refusal.map(|text| format!("note: it would be refused: {text}")));
         notes.push("note: nothing was deleted".to_owned());
         return Ok(purge.report(arguments, notes, |_| Cell::text("planned")));
@@ -98,7 +98,7 @@ pub(super) fn run(
         notes.push("note: there is nothing to delete".to_owned());
         return Ok(purge.report(arguments, notes, |_| Cell::Unknown));
     }
-    if !arguments.yes {
+    if !arguments.sure.yes {
         confirm(&mut surroundings.ask, &purge.question(&arguments.topic))?;
     }
     delete(&operator, arguments, &purge, notes)

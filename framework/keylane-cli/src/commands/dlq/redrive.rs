@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use keylane::redrive::ops::{OnRefused, TaskState};
-use keylane::redrive::{Canary, Edit, Ended, MergePatch, Planned, Redrive, RedriveTask};
+use keylane::redrive::{Edit, Ended, MergePatch, Planned, RedriveRequest, RedriveTask};
 
 use super::super::Report;
 use super::super::confirm::confirm;
-use super::filter::filter;
 use super::plan::Plan;
 use super::read::block_on;
 use super::status::in_a_word;
@@ -55,7 +54,7 @@ fn start(
     let mut notes = plan.notes();
     let table = plan.table();
     let refusal = plan.refusal();
-    if arguments.dry_run {
+    if arguments.sure.dry_run {
         notes.extend(refusal.map(|text| format!("note: it would be refused: {text}")));
         notes.push("note: nothing was copied".to_owned());
         return Ok(Report {
@@ -77,7 +76,7 @@ fn start(
     for note in &notes {
         writeln!(surroundings.messages, "{note}")?;
     }
-    if !arguments.yes {
+    if !arguments.sure.yes {
         write!(
             surroundings.messages,
             "{}",
@@ -121,7 +120,7 @@ fn resume(
     };
     let about =
         format!("the redrive {id} of {topic}, group {group}: {done} of {turns} letters are done");
-    if arguments.dry_run {
+    if arguments.sure.dry_run {
         let mut report = Report::from(Table::new(COLUMNS));
         report.notes = vec![
             format!("note: {about}"),
@@ -129,16 +128,15 @@ fn resume(
         ];
         return Ok(report);
     }
-    if !arguments.yes {
+    if !arguments.sure.yes {
         confirm(
             &mut surroundings.ask,
             &format!("Go on with {about}. Go on?"),
         )?;
     }
-    let mut task = connection.redrive(topic).group(group);
-    if let Some(edit) = edit(&arguments.edit)? {
-        task = task.edit(edit);
-    }
+    let who = ops::who(&arguments.by, &surroundings.environment)?;
+    let task = connection.redrive(topic).group(group).by(who);
+    let task = edited(explained(task, arguments), arguments)?;
     let bar = Arc::new(Bar::new(surroundings.progress, "copying", turns));
     let ended = block_on(|| with_progress(task, bar).resume(id))??;
     Ok(report(topic, &ended))
@@ -152,62 +150,50 @@ fn task(
     surroundings: &Surroundings<'_>,
 ) -> Result<RedriveTask, Failure> {
     let who = ops::who(&arguments.by, &surroundings.environment)?;
-    let filter = filter(&arguments.letters.filter, SystemTime::now())?;
-    let redrive = redrive(arguments)?;
-    let mut task = connection
-        .redrive(&arguments.letters.topic)
-        .filter(filter)
-        .redrive(redrive)
-        .by(who);
-    let group = arguments.group.as_ref().or(planned.map(|it| &it.group));
-    if let Some(group) = group {
-        task = task.group(group);
-    }
+    let mut request = request(arguments);
     if let Some(planned) = planned {
-        task = task.ranges(planned.ranges.iter().copied());
+        request.group.get_or_insert_with(|| planned.group.clone());
+        request.ranges = Some(planned.ranges.clone());
     }
-    if let Some(rate) = arguments.rate {
-        task = task.rate(rate);
-    }
-    if let Some(max) = arguments.max {
-        task = task.max(max);
-    }
-    if let Some(window) = arguments.window {
-        task = task.window(window);
-    }
-    if let Some(copies) = arguments.canary {
-        let percent = arguments.proceed_if;
-        task = task.canary(Canary { copies, percent });
-    }
-    if arguments.skip_refused {
-        task = task.on_refused(OnRefused::Skip);
-    }
-    if let Some(name) = &arguments.name {
-        task = task.id(name);
-    }
-    if arguments.take_over {
-        task = task.take_over();
-    }
-    if let Some(edit) = edit(&arguments.edit)? {
-        task = task.edit(edit);
-    }
-    Ok(task)
+    let task = connection.redrive(&arguments.letters.topic);
+    let task = task.requested(&request, SystemTime::now())?.by(who);
+    edited(explained(task, arguments), arguments)
 }
 
-fn redrive(arguments: &RedriveArguments) -> Result<Redrive, Failure> {
-    let target = &arguments.target;
-    let checked = |topic: &str| match keylane_core::check_topic_name(topic) {
-        Ok(()) => Ok(topic.to_owned()),
-        Err(rule) => Err(Failure::Usage(format!(
-            "{topic:?} is no topic's name: {rule}"
-        ))),
-    };
-    let redrive = Redrive::default().max_count(arguments.max_count);
-    Ok(match (&target.retry_topic, &arguments.group, &target.to) {
-        (Some(topic), Some(group), _) => redrive.to_retry_topic_of(group, checked(topic)?),
-        (_, _, Some(to)) if to == "origin" => redrive.to_origin(),
-        (_, _, Some(topic)) => redrive.to_topic(checked(topic)?),
-        _ => redrive,
+/// The flags as fields of a request.
+fn request(arguments: &RedriveArguments) -> RedriveRequest {
+    let mut request = RedriveRequest::default();
+    request.filter.clone_from(&arguments.letters.filter);
+    request.group.clone_from(&arguments.group);
+    request.to.clone_from(&arguments.target.to);
+    request
+        .retry_topic
+        .clone_from(&arguments.target.retry_topic);
+    request.rate = arguments.rate;
+    request.max = arguments.max;
+    request.window = arguments.window;
+    request.canary = arguments.canary;
+    request.proceed_if = arguments.proceed_if;
+    request.max_count = arguments.max_count;
+    request.name.clone_from(&arguments.name);
+    request.take_over = arguments.take_over;
+    if arguments.skip_refused {
+        request.on_refused = OnRefused::Skip;
+    }
+    request
+}
+
+fn explained(task: RedriveTask, arguments: &RedriveArguments) -> RedriveTask {
+    match &arguments.why {
+        Some(why) => task.why(why),
+        None => task,
+    }
+}
+
+fn edited(task: RedriveTask, arguments: &RedriveArguments) -> Result<RedriveTask, Failure> {
+    Ok(match edit(&arguments.edit)? {
+        Some(edit) => task.edit(edit),
+        None => task,
     })
 }
 
@@ -298,6 +284,12 @@ fn report(topic: &str, ended: &Ended) -> Report {
             let beyond = ended.counts.turns - progress.turns.min(ended.counts.turns);
             if beyond > 0 {
                 notes.push(format!("note: {beyond} further letters match, beyond --max"));
+            }
+            if progress.copied() > 0 {
+                notes.push(format!(
+                    "note: copied is not processed yet: `keylane oldest {}` shows what waits",
+                    ended.group
+                ));
             }
         }
         state => {

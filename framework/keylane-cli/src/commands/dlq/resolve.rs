@@ -115,14 +115,14 @@ pub(super) fn run(
         Some(group) => group.clone(),
         None => meant.group()?,
     };
-    if arguments.dry_run {
+    if arguments.sure.dry_run {
         return Ok(Report {
             notes: notes("nothing was changed"),
             ..table(&topic, &group, &ranges, "planned").into()
         });
     }
     // Single letters were named one by one, and can be taken back.
-    if !arguments.yes && !arguments.filter.is_empty() {
+    if !arguments.sure.yes && !arguments.filter.is_empty() {
         let what = match arguments.undo {
             true => "Take back what was resolved of",
             false => "Resolve",

@@ -1,12 +1,10 @@
 //! `keylane dlq status`: the redrives of a group.
 
-use std::time::SystemTime;
-
 use keylane::redrive::ops::{TaskState, TaskStatus};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::Report;
-use super::{cells, ops};
+use super::ops;
 use crate::arguments::StatusArguments;
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -49,6 +47,7 @@ const COLUMNS_OF_ONE: &[&str] = &[
     "max_count",
     "edit",
     "by",
+    "why",
     "host",
     "started",
     "last_progress",
@@ -72,7 +71,7 @@ pub(super) fn run(connection: &Connection, arguments: &StatusArguments) -> Resul
         rows.extend(
             state
                 .tasks()
-                .map(|task| (task.record.started, row(group, &task))),
+                .map(|task| (task.record.started, row(&task, COLUMNS))),
         );
     }
     // The last one that was started comes first.
@@ -95,102 +94,37 @@ fn one(connection: &Connection, group: &str, id: &str) -> Result<Report, Failure
     let task = state
         .task(id)
         .ok_or_else(|| Failure::Refused(format!("group {group} has no redrive {id}")))?;
-    let table = Table::of_one(COLUMNS_OF_ONE, whole(group, &task));
+    let table = Table::of_one(COLUMNS_OF_ONE, row(&task, COLUMNS_OF_ONE));
     Ok(Report {
         missing,
         ..table.into()
     })
 }
 
-fn row(group: &str, task: &TaskStatus<'_>) -> Vec<Cell> {
-    let record = task.record;
-    let [done, of, gone, refused] = figures(task);
-    vec![
-        Cell::text(group),
-        Cell::text(task.id),
-        Cell::text(&record.topic),
-        state(task),
-        done,
-        of,
-        gone,
-        refused,
-        Cell::text(&record.who),
-        cells::time(Some(record.started)),
-        cells::time(last_progress(task)),
-        cells::time(record.ended),
-    ]
-}
-
-fn whole(group: &str, task: &TaskStatus<'_>) -> Vec<Cell> {
-    let record = task.record;
-    let (counts, settings) = (&record.counts, &record.settings);
-    let [done, of, gone, refused] = figures(task);
-    let number = |number: Option<u64>| cells::optional(number, Cell::count);
-    let canary = settings.canary.map(|it| {
-        let value = json!({"copies": it.copies, "percent": it.percent});
-        Cell::said(
-            format!("{} copies, {} percent", it.copies, it.percent),
-            value,
-        )
-    });
-    let cancel = task.cancel.map(|it| {
-        let value = json!({"by": it.who, "why": it.why});
-        Cell::said(format!("by {}: {}", it.who, it.why), value)
-    });
-    vec![
-        Cell::text(group),
-        Cell::text(task.id),
-        Cell::text(&record.topic),
-        state(task),
-        cells::text(record.reason.as_deref()),
-        done,
-        of,
-        gone,
-        refused,
-        Cell::count(counts.matched),
-        Cell::count(counts.handled),
-        Cell::count(counts.guard + counts.refused),
-        cells::text(Some(record.filter.as_str()).filter(|it| !it.is_empty())),
-        Cell::said(record.targets.join(", "), json!(record.targets)),
-        Cell::Number(settings.window.into()),
-        number(settings.rate.map(Into::into)),
-        number(settings.max),
-        canary.unwrap_or(Cell::Nothing),
-        Cell::Number(record.max_count.into()),
-        cells::text(record.edit.as_deref()),
-        Cell::text(&record.who),
-        Cell::text(&record.host),
-        cells::time(Some(record.started)),
-        cells::time(last_progress(task)),
-        cells::time(record.ended),
-        cancel.unwrap_or(Cell::Nothing),
-    ]
-}
-
-/// Turns that are done, those that there are, and of those that are done the letters that were gone,
-/// and those that were passed over.
-fn figures(task: &TaskStatus<'_>) -> [Cell; 4] {
-    let turns = task.record.counts.turns;
-    let of = task.record.settings.max.map_or(turns, |max| max.min(turns));
-    let progress = task.progress;
-    [
-        Cell::count(progress.map_or(0, |it| it.done)),
-        Cell::count(of),
-        Cell::count(progress.map_or(0, |it| it.gone)),
-        Cell::count(progress.map_or(0, |it| it.refused.len() as u64)),
-    ]
-}
-
-fn last_progress(task: &TaskStatus<'_>) -> Option<SystemTime> {
-    task.progress.map(|it| it.at)
-}
-
-fn state(task: &TaskStatus<'_>) -> Cell {
-    let word = in_a_word(task.record.state);
-    match (task.record.state, task.cancel) {
-        (TaskState::Running, Some(_)) => Cell::said("running, is to end", word),
-        _ => Cell::text(word),
-    }
+/// Its report, as these columns: the names are those of the report's fields.
+fn row(task: &TaskStatus<'_>, columns: &[&str]) -> Vec<Cell> {
+    let report = serde_json::to_value(task.report()).unwrap_or_default();
+    let is_to_end = task.record.state == TaskState::Running && task.cancel.is_some();
+    let cell = |name: &&str| {
+        let value = report[*name].clone();
+        match (*name, &value) {
+            ("state", Value::String(_)) if is_to_end => Cell::said("running, is to end", value),
+            ("canary", Value::Object(it)) => {
+                let words = format!("{} copies, {} percent", it["copies"], it["percent"]);
+                Cell::said(words, value)
+            }
+            ("cancel", Value::Object(it)) => {
+                let text = |name| it.get(name).and_then(Value::as_str).unwrap_or_default();
+                Cell::said(format!("by {}: {}", text("by"), text("why")), value)
+            }
+            ("targets", Value::Array(it)) => {
+                let topics: Vec<_> = it.iter().filter_map(Value::as_str).collect();
+                Cell::said(topics.join(", "), value)
+            }
+            _ => Cell::of(value),
+        }
+    };
+    columns.iter().map(cell).collect()
 }
 
 pub(super) fn in_a_word(state: TaskState) -> String {

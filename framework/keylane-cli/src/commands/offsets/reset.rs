@@ -60,7 +60,7 @@ pub(crate) fn run(
         notes.push(format!("note: {text}"));
     }
     let mut refusals = refusals.into_iter().flatten();
-    if arguments.dry_run {
+    if arguments.sure.dry_run {
         notes.extend(refusals.map(|text| format!("note: it would be refused: {text}")));
         notes.push("note: nothing was changed".to_owned());
         return Ok(report(arguments, &moves, notes, |_| Some("planned")));
@@ -72,7 +72,7 @@ pub(crate) fn run(
         notes.push("note: every partition is there already".to_owned());
         return Ok(report(arguments, &moves, notes, |_| None));
     }
-    if !arguments.yes {
+    if !arguments.sure.yes {
         confirm(ask, &question(arguments, &moves))?;
         check_again(&operator, arguments, &moves)?;
     }
@@ -241,7 +241,7 @@ fn total(moves: &[&Move], figure: fn(&OffsetReset) -> Option<u64>) -> String {
 fn live_members(operator: &Operator) -> Result<Option<String>, Failure> {
     match operator.members() {
         Ok(Members::Classic { count, state }) if count > 0 => {
-            let text = format!("the group has {count} live members ({state}): stop them first");
+            let text = format!("the group has live members ({count}, {state}): stop them first");
             Ok(Some(text))
         }
         // The commit finds it out.

@@ -97,10 +97,10 @@ fn a_paused_key_starts_nothing_keeps_its_records_and_its_order_and_others_go_on(
     let seen = surveyed(&mut partition);
     assert_eq!((seen.pending, seen.paused_keys, seen.held_up), (3, 2, 3));
     assert_eq!(partition.oldest().unwrap().state, RecordState::KeyPaused);
-    assert_eq!(partition.own_paused_keys(), 2);
+    assert_eq!(partition.own_orders().paused_keys.len(), 2);
     assert!(!partition.resume_key(7, at(2)));
     assert_eq!(partition.direct(pausing(&[9]), at(2)), []);
-    assert_eq!(partition.own_paused_keys(), 1);
+    assert_eq!(partition.own_orders().paused_keys.len(), 1);
     let first = expect_start(&mut partition, 2);
     assert_eq!(start(&mut partition), None);
     done(&mut partition, first);
@@ -524,7 +524,7 @@ fn a_skip_of_a_log_that_was_cut_stays_void_until_it_is_left_out_once() {
         "3 was not left out"
     );
     let mut renewed = skipping(&[2, 3]);
-    renewed.skips.get_mut(&Offset::new(3)).unwrap().under = Some(LeaderEpoch::new(8));
+    renewed.skips.get_mut(&Offset::new(3)).unwrap().note = OperatorNote::new("bob", "again");
     assert_eq!(
         partition.direct(renewed, at(0)),
         [skipped(3, 0)],
@@ -869,6 +869,59 @@ fn after_a_crash_what_is_paused_and_not_suspected_is_not_waited_for() {
     expect_start(&mut partition, 0);
 }
 
+/// What is directed comes from the control topic.
+#[test]
+fn an_order_of_this_member_takes_back_none_that_is_directed_and_a_directed_skip_comes_first() {
+    let mut partition = partition(settings());
+    deliver(&mut partition, 0, 7);
+    let runs = expect_start(&mut partition, 0);
+    for offset in [1, 2] {
+        deliver(&mut partition, offset, 7);
+    }
+    assert_eq!(
+        dead_letter(&mut partition, 0, at(0)),
+        ActTime::AfterItsAttempt
+    );
+    let directives = PartitionDirectives {
+        paused_keys: [7].into(),
+        ..skipping(&[0])
+    };
+    assert_eq!(partition.direct(directives.clone(), at(0)), []);
+    assert_eq!(fail(&mut partition, runs, at(0)), skipped(0, 1));
+    // A pause is one of attempts: what is given up needs none.
+    partition.set_paused(Paused::Yes);
+    assert_eq!(dead_letter(&mut partition, 1, at(0)), ActTime::Now);
+    written(&mut partition, 1, 0);
+    assert!(partition.resume_key(7, at(0)), "it is directed too");
+    partition.retry_now(7, at(0)).unwrap();
+    partition.skip(Offset::new(3), note(), at(0)).unwrap();
+    assert_eq!(partition.direct(skipping(&[3]), at(0)), []);
+    assert_eq!(partition.direct(directives, at(0)), []);
+    partition.set_paused(Paused::No);
+    assert_eq!(start(&mut partition), None, "its key is still paused");
+    let delivered = partition.deliver(delivery(3, Some(8)), at(0));
+    assert_eq!(delivered, Delivered::SkippedByOperator, "its own holds on");
+    assert_eq!(partition.direct(PartitionDirectives::default(), at(0)), []);
+    expect_start(&mut partition, 2);
+}
+
+#[test]
+fn what_a_member_orders_by_itself_is_inherited_by_its_next_epoch() {
+    let mut before = partition(settings());
+    before.pause_key(7, at(0)).unwrap();
+    before.skip(Offset::new(1), note(), at(0)).unwrap();
+    let mut next = partition(settings());
+    next.inherit_own_orders(before.own_orders().clone());
+    deliver(&mut next, 0, 7);
+    assert_eq!(
+        next.deliver(delivery(1, Some(8)), at(0)),
+        Delivered::SkippedByOperator
+    );
+    assert_eq!((start(&mut next), next.paused_keys()), (None, 1));
+    next.resume_key(7, at(0));
+    expect_start(&mut next, 0);
+}
+
 #[test]
 fn a_directed_skip_is_void_for_a_record_of_another_leader_epoch() {
     let under = |epoch| {
@@ -880,6 +933,10 @@ fn a_directed_skip_is_void_for_a_record_of_another_leader_epoch() {
     };
     let outcome =
         |partition: &mut Partition<i64>, offset| partition.deliver(delivery(offset, None), at(0));
+    let mut unknown = partition(settings());
+    assert_eq!(unknown.direct(under(4), at(0)), []);
+    let delivered = unknown.deliver(delivery(1, None), at(0));
+    assert_eq!(delivered, Delivered::Queued, "it may be another one");
     let mut partition = partition(settings());
     assert_eq!(partition.direct(under(4), at(0)), []);
     partition.read_under(LeaderEpoch::new(3), Offset::new(0));

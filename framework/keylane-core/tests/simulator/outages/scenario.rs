@@ -32,6 +32,11 @@ pub(crate) struct Scenario {
     /// The times when the process does not run: from, to.
     pub(crate) downtimes: Vec<(u64, u64)>,
     pub(crate) released_at: Option<u64>,
+    /// Operators act so often, until then, when all pauses end.
+    pub(crate) acts: usize,
+    pub(crate) acts_until: u64,
+    /// Some of them let go what the guard holds.
+    pub(crate) releases: bool,
     pub(crate) ends_at: u64,
     pub(crate) policy: RetryPolicy,
     pub(crate) guard: OutageSettings,
@@ -66,6 +71,7 @@ pub(crate) enum Fault {
     StaysPausedWhileNothingSucceeds,
     ForgetsRetryTime,
     HasAGuardForEachPartition,
+    ForgetsPausesAtARestart,
 }
 
 impl Scenario {

@@ -1,7 +1,7 @@
 //! One process with its partitions, a downstream that goes away and comes back, and virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use keylane_core::member::PartitionLimits;
 use keylane_core::{
     Budget, Delivery, Epoch, ErrorClass, FailedAttempt, LaneOrder, MAX_METADATA_BYTES, Moment,
     Offset, OutageGuard, Partition, PartitionSettings, Position, Publish, PublishRequest,
-    PublishResult, RetryPolicy, SettledMap, Success, Ticket, Verdict, commit_map,
+    PublishResult, Reason, RetryPolicy, SettledMap, Success, Ticket, Verdict, commit_map,
 };
 
 use super::scenario::{Fault, Nature, Scenario};
@@ -27,6 +27,9 @@ pub(crate) struct Report {
     /// Good ones that had used up their attempts before enough lanes failed: nothing showed that
     /// there was an outage.
     pub(crate) good_dead_too_early: usize,
+    /// Skipped, or dead-lettered by an order.
+    pub(crate) good_given_up_by_order: usize,
+    pub(crate) bad_given_up_by_order: usize,
     pub(crate) bad: usize,
     /// From the first failed attempt to the dead letter.
     pub(crate) bad_dead_after: Vec<Duration>,
@@ -40,24 +43,28 @@ pub(crate) struct Report {
 }
 
 pub(crate) struct World {
-    scenario: Scenario,
-    random: Random,
-    now: u64,
+    pub(super) scenario: Scenario,
+    pub(super) random: Random,
+    pub(super) now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     numbered: u64,
-    records: Vec<Record>,
-    logs: Vec<Log>,
-    parts: Vec<Option<Part>>,
+    pub(super) records: Vec<Record>,
+    pub(super) logs: Vec<Log>,
+    pub(super) parts: Vec<Option<Part>>,
+    /// The keys that are paused.
+    pub(super) paused: BTreeSet<u64>,
+    /// Records whose dead letters operators have ordered.
+    pub(super) ordered: BTreeSet<usize>,
     guards: Vec<OutageGuard>,
     /// Lanes whose latest attempt in this process failed.
     failing: BTreeMap<u64, ErrorClass>,
     epochs: u64,
     starts: u64,
-    report: Report,
+    pub(super) report: Report,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(super) enum Event {
     Produce,
     AttemptEnds { part: usize, number: u64 },
     Written { part: usize, number: u64 },
@@ -65,15 +72,17 @@ enum Event {
     Stop,
     Start,
     Release,
+    Act,
+    ResumeAll,
 }
 
-struct Record {
-    key: Option<u64>,
-    nature: Nature,
+pub(super) struct Record {
+    pub(super) key: Option<u64>,
+    pub(super) nature: Nature,
     first_failed: Option<u64>,
     /// Its attempts were used up when fewer lanes failed than make an outage.
     too_early: bool,
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl Record {
@@ -84,23 +93,23 @@ impl Record {
 }
 
 #[derive(Default)]
-struct Log {
-    entries: Vec<Entry>,
+pub(super) struct Log {
+    pub(super) entries: Vec<Entry>,
     committed: usize,
     settled: SettledMap,
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
-    record: usize,
+pub(super) struct Entry {
+    pub(super) record: usize,
     due: Option<u64>,
     rounds: u32,
     attempts: u32,
     retried_for: Duration,
 }
 
-struct Part {
-    partition: Partition<usize>,
+pub(super) struct Part {
+    pub(super) partition: Partition<usize>,
     limits: PartitionLimits,
     fetched: usize,
     running: BTreeMap<u64, Ticket>,
@@ -108,7 +117,7 @@ struct Part {
     wakes_at: Option<u64>,
 }
 
-fn at(millis: u64) -> Moment {
+pub(super) fn at(millis: u64) -> Moment {
     Moment::new(Duration::from_millis(millis))
 }
 
@@ -128,6 +137,8 @@ impl World {
             records: Vec::new(),
             logs: (0..logs).map(|_| Log::default()).collect(),
             parts: (0..logs).map(|_| None).collect(),
+            paused: BTreeSet::new(),
+            ordered: BTreeSet::new(),
             guards: Vec::new(),
             failing: BTreeMap::new(),
             epochs: 0,
@@ -160,15 +171,16 @@ impl World {
         if let Some(at) = self.scenario.released_at {
             self.push(at, Event::Release);
         }
+        self.plan_acts();
     }
 
-    fn push(&mut self, at: u64, event: Event) {
+    pub(super) fn push(&mut self, at: u64, event: Event) {
         self.numbered += 1;
         self.events
             .push(Reverse((at.max(self.now), self.numbered, event)));
     }
 
-    fn take(&mut self, event: Event) {
+    pub(super) fn take(&mut self, event: Event) {
         match event {
             Event::Produce => self.produce(),
             Event::AttemptEnds { part, number } => self.attempt_ends(part, number),
@@ -188,6 +200,8 @@ impl World {
                 let now = at(self.now);
                 self.guards.iter_mut().for_each(|guard| guard.release(now));
             }
+            Event::Act => self.act(),
+            Event::ResumeAll => self.resume_all(),
         }
     }
 
@@ -277,6 +291,7 @@ impl World {
                 wakes_at: None,
             });
         }
+        self.direct_at_start();
         (0..self.parts.len()).for_each(|part| self.turn(part));
     }
 
@@ -297,7 +312,7 @@ impl World {
     }
 
     /// One turn of an owner.
-    fn turn(&mut self, number: usize) {
+    pub(super) fn turn(&mut self, number: usize) {
         let guard = self.guard_of(number);
         let now = at(self.now);
         let Some(part) = &mut self.parts[number] else {
@@ -336,7 +351,7 @@ impl World {
             part.partition.deliver(delivery, now);
             part.fetched += 1;
         }
-        let mut events = Vec::new();
+        let (mut events, mut started) = (Vec::new(), Vec::new());
         loop {
             part.partition.next_start_needs_mark();
             if let Some(mark) = part.partition.wanted_mark() {
@@ -347,6 +362,7 @@ impl World {
             };
             self.numbered += 1;
             self.report.attempts += 1;
+            started.push(*start.record);
             part.running.insert(self.numbered, start.ticket);
             let (number_of_record, record) = (*start.record as u64, &self.records[*start.record]);
             let (key, nature) = (record.key, record.nature);
@@ -387,6 +403,9 @@ impl World {
         events
             .into_iter()
             .for_each(|(at, event)| self.push(at, event));
+        started
+            .into_iter()
+            .for_each(|record| self.check_orders(record));
     }
 
     fn attempt_ends(&mut self, number: usize, attempt: u64) {
@@ -449,6 +468,9 @@ impl World {
             found.too_early = self.scenario.policy.for_at_least.is_none()
                 && verdict == Verdict::Publishing
                 && alike < self.scenario.guard.lanes;
+            if matches!(verdict, Verdict::Settled { .. }) {
+                self.skipped(number, &verdict);
+            }
         }
     }
 
@@ -479,10 +501,19 @@ impl World {
                 });
                 retry_part = Some(part);
             }
-            Publish::DeadLetter { .. } => {
+            Publish::DeadLetter { reason } => {
+                let is_ordered = self.ordered.contains(&record);
                 let record = &mut self.records[record];
                 record.ended = true;
                 match record.nature {
+                    Nature::Bad(_) if reason == Reason::Operator => {
+                        assert!(is_ordered, "G12: nobody has ordered it");
+                        self.report.bad_given_up_by_order += 1;
+                    }
+                    _ if reason == Reason::Operator => {
+                        assert!(is_ordered, "G12: nobody has ordered it");
+                        self.report.good_given_up_by_order += 1;
+                    }
                     Nature::Good if record.too_early => self.report.good_dead_too_early += 1,
                     Nature::Good | Nature::BadUntilRestart(_) => self.report.good_dead += 1,
                     Nature::Bad(_) => {

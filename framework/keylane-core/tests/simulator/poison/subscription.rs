@@ -8,7 +8,8 @@ use keylane_core::member::{
     TopicPartition,
 };
 use keylane_core::{
-    Beginning, Epoch, MAX_METADATA_BYTES, Mark, Moment, Partition, Position, Ticket,
+    Beginning, Epoch, MAX_METADATA_BYTES, Mark, Moment, Partition, PartitionDirectives, Position,
+    Ticket,
 };
 
 use super::Fault;
@@ -30,6 +31,10 @@ pub(super) struct Owner {
     pub(super) permit: Permit,
     pub(super) last_trial: LastTrial,
     pub(super) commits: EpochCommits,
+    /// What it was directed, and what operators have ordered of it alone.
+    pub(super) given: PartitionDirectives,
+    pub(super) own_keys: BTreeSet<u64>,
+    pub(super) own_skips: BTreeSet<i64>,
     /// What is committed is not known yet, and nothing is read.
     pub(super) beginning: Option<Beginning>,
     /// What it has reported and nobody has taken in.
@@ -61,6 +66,9 @@ impl Owner {
             permit: Permit::None,
             last_trial: LastTrial::default(),
             commits: EpochCommits::new(place, epoch),
+            given: PartitionDirectives::default(),
+            own_keys: BTreeSet::new(),
+            own_skips: BTreeSet::new(),
             beginning: None,
             report: None,
             asked: None,
@@ -135,10 +143,11 @@ impl Subscription {
     }
 
     /// Its owner is gone, and what it held with it.
-    pub(super) fn close(&mut self, log: usize) {
-        self.owners.retain(|owner| owner.log != log);
+    pub(super) fn close(&mut self, log: usize) -> Option<Owner> {
+        let place = self.owners.iter().position(|owner| owner.log == log);
         self.client.unassign(log);
         self.gives_back = None;
+        place.map(|place| self.owners.remove(place))
     }
 
     /// A pass of the polling thread: answers are taken in, reports stored, and what is due is

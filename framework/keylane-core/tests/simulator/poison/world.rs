@@ -8,9 +8,9 @@ use std::time::Duration;
 use keylane_core::member::{CommitResult, Refusal};
 use keylane_core::{
     Backoff, Beginning, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP,
-    InPlace, Instance, MAX_SUSPECTS, Moment, Offset, OutageGuard, Partition, PartitionSettings,
-    PoisonFate, Position, Publish, PublishResult, Reason, Reset, RetryPolicy, SettledMap, Step,
-    Success, commit_map,
+    InPlace, Instance, MAX_SUSPECTS, Moment, Offset, OutageGuard, Partition, PartitionDirectives,
+    PartitionSettings, PoisonFate, Position, Publish, PublishResult, Reason, Reset, RetryPolicy,
+    SettledMap, Step, Success, Verdict, commit_map,
 };
 
 use super::Fault;
@@ -21,15 +21,17 @@ use crate::random::Random;
 
 const MOST_STEPS: u64 = 100_000;
 
-struct Log {
+pub(super) struct Log {
     /// The lane of each record; offsets are indexes.
-    lanes: Vec<u64>,
+    pub(super) lanes: Vec<u64>,
     killers: BTreeSet<i64>,
     /// So many are in the log by now.
     written: usize,
     committed: (i64, String),
     /// Truth: done or dead-lettered.
-    settled: BTreeSet<i64>,
+    pub(super) settled: BTreeSet<i64>,
+    /// What operators direct for it.
+    pub(super) directives: PartitionDirectives,
     member: Option<usize>,
 }
 
@@ -69,6 +71,9 @@ pub(crate) struct Chances {
     /// Of the owners whose partition moves some are blocked, and report no last point; in a
     /// hundred.
     pub(crate) blocked: u64,
+    /// An operator acts; so often in all.
+    pub(crate) acts: u64,
+    pub(crate) acts_left: u32,
     /// Planted.
     pub(crate) fault: Fault,
 }
@@ -84,10 +89,10 @@ pub(crate) struct Size {
 }
 
 pub(crate) struct World {
-    random: Random,
+    pub(super) random: Random,
     /// A millisecond for each step.
-    now: Moment,
-    logs: Vec<Log>,
+    pub(super) now: Moment,
+    pub(super) logs: Vec<Log>,
     members: Vec<Option<Process>>,
     subscriptions: usize,
     settings: Arc<PartitionSettings>,
@@ -101,6 +106,8 @@ pub(crate) struct World {
     /// The most that an owner has begun with.
     pub(crate) most_unclean_starts: u32,
     blamed: Vec<(usize, i64)>,
+    /// What operators have skipped, or ordered the dead letters of.
+    pub(super) ordered: BTreeSet<(usize, i64)>,
 }
 
 impl World {
@@ -123,6 +130,7 @@ impl World {
                     written,
                     committed: (0, String::new()),
                     settled,
+                    directives: PartitionDirectives::default(),
                     member: None,
                 }
             })
@@ -163,6 +171,7 @@ impl World {
             deaths: 0,
             most_unclean_starts: 0,
             blamed: Vec::new(),
+            ordered: BTreeSet::new(),
         }
     }
 
@@ -203,6 +212,13 @@ impl World {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
+    }
+
+    /// Those that no operator has given up.
+    pub(crate) fn killers_left_alone(&self) -> Vec<(usize, i64)> {
+        let mut killers = self.killers();
+        killers.retain(|killer| !self.ordered.contains(killer));
+        killers
     }
 
     /// All members are killed from outside.
@@ -312,6 +328,7 @@ impl World {
             owner.beginning = (self.chances.fault != Fault::StartsUnknowing)
                 .then(|| Beginning::unknown(Reset::Earliest));
             process.subscription(number).open(owner);
+            self.direct_first(process, number);
             return;
         }
         let start = Position::new(log.committed.0);
@@ -331,6 +348,7 @@ impl World {
         );
         let owner = Owner::new(number, epoch, partition, start);
         process.subscription(number).open(owner);
+        self.direct_first(process, number);
     }
 
     /// The coordinator says what is committed: the epoch that knew nothing ends, and has started
@@ -342,10 +360,13 @@ impl World {
         };
         beginning.committed(Some((start, None)));
         assert_eq!(beginning.step(), Step::Seek(start, None));
-        process.close(log);
+        let before = process.close(log);
         let silent = std::mem::take(&mut self.chances.silent);
         self.open(member, process, log);
         self.chances.silent = silent;
+        if let Some(before) = before {
+            process.owner(log).inherit(&before, self.chances.fault);
+        }
     }
 
     /// What is left of the process after it.
@@ -370,6 +391,12 @@ impl World {
             return Some(process);
         }
         let log = self.random.pick(&logs);
+        self.keep_directed(&mut process, log);
+        if self.chances.acts_left > 0 && self.random.below(1_000) < self.chances.acts {
+            self.operate(&mut process, log);
+            self.write(&mut process, log);
+            return Some(process);
+        }
         if process.owner(log).beginning.is_some() && self.random.percent(10) {
             self.answer(member, &mut process, log);
             return Some(process);
@@ -423,13 +450,16 @@ impl World {
         let waits = |&offset: &i64| {
             let is_head = lanes.insert(log.lanes[offset as usize]);
             let runs = owner.running.iter().any(|&(_, running)| running == offset);
-            is_head && !runs && !broker.is_suspected(Offset::new(offset))
+            let is_paused = owner.is_key_paused(log.lanes[offset as usize]);
+            is_head && !runs && !is_paused && !broker.is_suspected(Offset::new(offset))
         };
         broker.suspects.len() < MAX_SUSPECTS && pending.any(waits)
     }
 
     fn check(&self, process: &Process, started: &[Started]) {
         for started in started {
+            let owner = process.owners().find(|owner| owner.log == started.log);
+            self.check_orders(owner.expect("it is assigned"), started.offset);
             let broker = self.logs[started.log].broker();
             process.check(started, &broker);
         }
@@ -491,6 +521,11 @@ impl World {
             match owner.partition.deliver(delivery, self.now) {
                 Delivered::Queued => _ = owner.pending.insert(owner.read),
                 Delivered::AlreadySettled => {}
+                Delivered::SkippedByOperator => {
+                    assert!(owner.is_skipped(owner.read), "G12: nobody skips it");
+                    self.logs[log].settled.insert(owner.read);
+                    self.ordered.insert((log, owner.read));
+                }
                 other => panic!("{other:?}"),
             }
             owner.read += 1;
@@ -509,8 +544,11 @@ impl World {
         if self.random.below(1_000) < self.chances.failing {
             let guard = &mut OutageGuard::default();
             let failure = Failure::Retryable.into();
-            let _ = owner.partition.fail(ticket, failure, 0, self.now, guard);
+            let verdict = owner.partition.fail(ticket, failure, 0, self.now, guard);
             owner.partition.tick(self.now);
+            if matches!(verdict, Verdict::Settled { .. }) {
+                self.skipped(process, log, &verdict);
+            }
             return false;
         }
         if self.logs[log].killers.contains(&offset) {
@@ -531,11 +569,13 @@ impl World {
             self.blamed.push((log, verdict.offset.get()));
         }
         while let Some(write) = partition.next_publish() {
-            assert_eq!(
-                write.publish,
-                Publish::DeadLetter {
-                    reason: Reason::Poison
-                }
+            let Publish::DeadLetter { reason } = write.publish else {
+                panic!("{write:?}");
+            };
+            let is_ordered = self.ordered.contains(&(log, write.offset.get()));
+            assert!(
+                reason == Reason::Poison || (reason == Reason::Operator && is_ordered),
+                "{write:?}"
             );
             let _ =
                 partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, self.now);

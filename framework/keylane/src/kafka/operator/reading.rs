@@ -15,7 +15,7 @@ use crate::kafka::native;
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A record without its key and value.
+/// A record without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordHead {
     /// The offset.
@@ -24,6 +24,8 @@ pub struct RecordHead {
     pub timestamp: Option<SystemTime>,
     /// The leader's that took it; `None` where its format has none.
     pub leader_epoch: Option<LeaderEpoch>,
+    /// Its key, where it has one.
+    pub key: Option<Vec<u8>>,
 }
 
 impl Operator {
@@ -96,5 +98,6 @@ fn head(message: &BorrowedMessage<'_>) -> RecordHead {
         offset: Offset::new(message.offset()),
         leader_epoch: LeaderEpoch::of_record(native::leader_epoch(message)),
         timestamp: since_epoch.map(|it| SystemTime::UNIX_EPOCH + Duration::from_millis(it)),
+        key: message.key().map(<[u8]>::to_vec),
     }
 }

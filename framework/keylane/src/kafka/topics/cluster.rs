@@ -12,7 +12,7 @@ use rdkafka::{ClientConfig, types::RDKafkaRespErr};
 use super::error::{NamedTopic, TopicError};
 use super::last_error::LastError;
 use crate::kafka::config::creation_error;
-use crate::kafka::describe::controller;
+use crate::kafka::describe::has_controller;
 use crate::kafka::permissions::{self, Allowed};
 
 /// The first wait for an answer. It doubles, so that a slow cluster does not get requests without
@@ -182,13 +182,8 @@ impl Cluster {
             let left = deadline.saturating_duration_since(Instant::now());
             let error = match self.client.fetch_metadata(Some(topic), wait.min(left)) {
                 Ok(metadata) => {
-                    let controller = controller(&self.client);
-                    self.has_controller.set(
-                        metadata
-                            .brokers()
-                            .iter()
-                            .any(|broker| Some(broker.id()) == controller),
-                    );
+                    let has_controller = has_controller(&self.client, &metadata);
+                    self.has_controller.set(has_controller);
                     return Ok(metadata);
                 }
                 Err(error) => error,

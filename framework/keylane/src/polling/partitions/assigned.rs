@@ -9,15 +9,16 @@ use keylane_core::member::{
     EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
 };
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, LeaderEpoch, LogRange, Moment, NotDueEpisode, OwnerWatch,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, LogId, LogRange, Moment, NotDueEpisode, OwnerWatch,
     PartitionDirectives, Position, Reset, StartQuestion, StartSigns, Step, Withheld,
 };
 
+use super::assignment::Carried;
 use super::steering::Steered;
 use crate::kafka::{NewPartition, READ_LIMIT};
 use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::record::Record;
-use crate::runtime::{Inbox, Progress};
+use crate::runtime::{Inbox, OwnOrders, Progress, SameLog};
 use crate::status::OutageWatch;
 
 pub(crate) struct Assigned {
@@ -27,6 +28,8 @@ pub(crate) struct Assigned {
     pub(crate) is_retry_topic: bool,
     /// The log that this epoch reads.
     pub(crate) log: ReadLog,
+    /// A broker has named it since this epoch, or the one before it in the same log, began.
+    pub(crate) log_is_confirmed: bool,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) read_metrics: ReadMetrics,
@@ -54,6 +57,8 @@ pub(crate) struct Assigned {
     pub(crate) held_by_user: bool,
     /// What the control topic orders.
     pub(crate) steered: Steered,
+    /// What operators order of this member alone.
+    own_orders: Arc<OwnOrders>,
     /// What the control topic directs, as the owner has it, and how many times it has changed.
     directives: PartitionDirectives,
     directed: u64,
@@ -85,6 +90,7 @@ impl Assigned {
         is_retry_topic: bool,
         labels: &MetricLabels<'_>,
         (records, ahead): (Budget, Budget),
+        own_orders: Arc<OwnOrders>,
     ) -> Self {
         let TopicPartition { topic, partition } = commits.place().clone();
         // Topic names hold no NUL: Kafka allows letters, digits, '.', '_' and '-' only.
@@ -98,6 +104,7 @@ impl Assigned {
             read_metrics: ReadMetrics::new(labels),
             is_retry_topic,
             log: ReadLog::new(None, Reset::Earliest, None, READ_LIMIT),
+            log_is_confirmed: false,
             batch: Vec::new(),
             batch_bytes: 0,
             leader_epoch: -1,
@@ -113,6 +120,7 @@ impl Assigned {
             not_due_episode: NotDueEpisode::default(),
             held_by_user: false,
             steered: Steered::default(),
+            own_orders,
             directives: PartitionDirectives::default(),
             directed: 0,
             held: false,
@@ -155,6 +163,14 @@ impl Assigned {
         }
     }
 
+    /// A broker names this log.
+    pub(super) fn confirm_log(&mut self, log: LogId) {
+        if !self.log_is_confirmed && self.log.id() == Some(log) && !self.log.has_changed() {
+            self.log_is_confirmed = true;
+            self.inbox.order(|orders| orders.log_is_confirmed = true);
+        }
+    }
+
     /// Drops what this read has taken: offsets from an earlier log.
     pub(crate) fn drop_batch(&mut self) {
         self.batch.clear();
@@ -180,9 +196,20 @@ impl Assigned {
             partition: self.partition,
             committed: None,
             log: self.log.id(),
+            log_is_confirmed: self.log_is_confirmed,
             left: None,
             stale_end: self.stale_end,
             beginning: self.beginning,
+        }
+    }
+
+    /// What holds in the next epoch too.
+    pub(super) fn carried(&self, log: SameLog) -> Carried {
+        Carried {
+            held_by_user: self.held_by_user,
+            steered: self.steered.clone(),
+            own_orders: self.own_orders.clone(),
+            log,
         }
     }
 
@@ -334,6 +361,9 @@ impl Assigned {
         let inbox = Arc::new(Inbox::new(0, false));
         let progress = Arc::new(Progress::default());
         let budgets = (Budget::new(10, 7), Budget::new(10, 7));
-        Self::new(commits, inbox, progress, false, &labels, budgets)
+        let own_orders = Arc::new(OwnOrders::new(topic.into(), 0));
+        Self::new(
+            commits, inbox, progress, false, &labels, budgets, own_orders,
+        )
     }
 }

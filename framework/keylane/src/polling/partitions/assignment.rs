@@ -15,7 +15,7 @@ use crate::kafka::{Cached, Client, FailedFetch, NativeMessage, NewPartition, REA
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
-use crate::runtime::{EpochStart, Inbox, Progress, instance};
+use crate::runtime::{EpochStart, Inbox, OwnOrders, Progress, SameLog, instance};
 use crate::status::{Control, ControlFeed, OutageWatch};
 
 /// All partitions this member owns.
@@ -37,6 +37,15 @@ pub(crate) struct Assignment {
     /// Epochs that have ended while a task still works for them. Bounded: a partition starts
     /// nothing as long as one of its own is here.
     leaving: Vec<(Arc<str>, i32, Arc<EpochLife>)>,
+}
+
+/// What an epoch begins with, from the assignment or from the epoch before.
+pub(super) struct Carried {
+    /// The user has paused the partition.
+    pub(super) held_by_user: bool,
+    pub(super) steered: Steered,
+    pub(super) own_orders: Arc<OwnOrders>,
+    pub(super) log: SameLog,
 }
 
 impl Assignment {
@@ -64,11 +73,24 @@ impl Assignment {
     pub(crate) fn open_assigned(&mut self, new: NewPartition) {
         let steering = self.steering.as_ref();
         let steered = steering.map_or_else(Steered::default, |it| Steered::waiting_for(it.ask()));
-        self.open(new, self.paused, steered);
+        let own_orders = OwnOrders::new(self.settings.intern(&new.topic), new.partition);
+        let carried = Carried {
+            held_by_user: self.paused,
+            steered,
+            own_orders: Arc::new(own_orders),
+            log: SameLog::Yes,
+        };
+        self.open(new, carried);
     }
 
-    /// Begins a new epoch. `held_by_user`: the user has paused the partition.
-    pub(super) fn open(&mut self, new: NewPartition, held_by_user: bool, steered: Steered) {
+    /// Begins a new epoch.
+    pub(super) fn open(&mut self, new: NewPartition, carried: Carried) {
+        let Carried {
+            held_by_user,
+            steered,
+            own_orders,
+            log,
+        } = carried;
         let held = held_by_user || steered.is_held();
         // A partition cannot be assigned twice; were it, the older epoch would be the wrong one.
         self.close_now(&new.topic, new.partition);
@@ -105,7 +127,10 @@ impl Assignment {
             Arc::new(Inbox::new(u64::from(held), !predecessors.is_empty())),
             Arc::new(Progress::default()),
         );
-        inbox.order(|orders| orders.log = new.log);
+        inbox.order(|orders| {
+            orders.log = new.log;
+            orders.log_is_confirmed = new.log_is_confirmed;
+        });
         (self.open)(EpochStart {
             topic: topic.clone(),
             partition: new.partition,
@@ -120,6 +145,8 @@ impl Assignment {
             inbox: inbox.clone(),
             progress: progress.clone(),
             membership: self.membership.clone(),
+            own_orders: own_orders.clone(),
+            inherited_orders: own_orders.begin(epoch, log),
             predecessors,
         });
         let limits = &self.settings.limits;
@@ -135,15 +162,23 @@ impl Assignment {
         );
         let place = TopicPartition::new(topic.clone(), new.partition);
         let commits = EpochCommits::new(place, epoch);
-        let mut assigned =
-            Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
+        let mut assigned = Assigned::new(
+            commits,
+            inbox,
+            progress,
+            is_retry_topic,
+            &labels,
+            budgets,
+            own_orders,
+        );
         (assigned.held_by_user, assigned.steered) = (held_by_user, steered);
         (assigned.held, assigned.pauses) = (held, u64::from(held));
         assigned.stale_end = new.stale_end;
         assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
+        assigned.log_is_confirmed = new.log_is_confirmed;
         assigned.beginning = new.beginning;
         // The client got the order before the assignment.
-        assigned.fetch_paused = new.beginning.is_some();
+        assigned.fetch_paused = new.beginning.is_some() || assigned.steered.waits();
         if let Some(left) = new.left {
             tracing::warn!(
                 topic = %assigned.topic, partition = assigned.partition, left = left.get(),
@@ -239,6 +274,13 @@ impl Assignment {
         is_news
     }
 
+    /// Reports partitions that wait for long for what lets them follow the control topic.
+    pub(crate) fn report_waiting(&self, control: &Control) {
+        if let Some(steering) = &self.steering {
+            steering.report_waiting(&self.partitions, control);
+        }
+    }
+
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish; `pause_all`
     /// for a shutdown.
     pub(crate) fn update_pauses(
@@ -263,11 +305,10 @@ impl Assignment {
         for (place, partition) in self.partitions.iter_mut().enumerate() {
             let wish = PauseWish {
                 over_limit: partition.is_over_limit(outages),
-                // What waits for the control topic for a moment is read: to stop and to go on costs
-                // more.
                 held: partition.held_by_user || partition.steered.pause.is_some(),
                 revoking: partition.revoking,
                 searching: partition.beginning.is_some(),
+                waits_for_orders: partition.steered.waits(),
             };
             match self.pauses.order(wish, partition.fetch_paused) {
                 Some(PauseOrder::Pause) => pause.push(place),

@@ -9,6 +9,7 @@ use keylane_core::{Evidence, MAX_METADATA_BYTES, Position, Step, commit_map};
 use super::assigned::Assigned;
 use super::assignment::Assignment;
 use crate::kafka::{Client, ClientError, CommittedPoint, Logs, NewPartition, SeekTo, compare_logs};
+use crate::runtime::SameLog;
 
 impl Assignment {
     /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
@@ -41,12 +42,15 @@ impl Assignment {
             client.seek(topic, *partition, to)?;
             let new = NewPartition {
                 log,
+                // A log that went back may be another one, whose records would pass for those of the
+                // old one.
+                log_is_confirmed: matches!(next, NextEpoch::Beginning(_)),
                 left,
                 stale_end: None,
                 beginning: None,
                 ..old.replacement()
             };
-            self.open(new, old.held_by_user, old.steered.clone());
+            self.open(new, old.carried(SameLog::No));
             if let Some(new) = self.find(topic, *partition) {
                 new.fetch_paused = old.fetch_paused;
                 if matches!(next, NextEpoch::From(_)) {
@@ -68,9 +72,10 @@ impl Assignment {
             for partition in self.partitions.iter_mut().filter(|p| *p.topic == **topic) {
                 let deadline = partition.now() + drain_timeout;
                 match partition.log.see(*log, partition.revoking, deadline) {
-                    Sighting::Nothing => {}
+                    Sighting::Nothing => partition.confirm_log(*log),
                     Sighting::Learned(log) => {
                         partition.inbox.order(|orders| orders.log = Some(log));
+                        partition.confirm_log(log);
                     }
                     Sighting::Recreated => {
                         partition.drop_batch();
@@ -178,7 +183,11 @@ impl Assignment {
     /// Opens `new` in place of `old`, which is closed.
     fn replace(&mut self, old: &mut Assigned, new: NewPartition) {
         let (topic, partition) = (old.topic.clone(), old.partition);
-        self.open(new, old.held_by_user, old.steered.clone());
+        let log = match new.left {
+            None => SameLog::Yes,
+            Some(_) => SameLog::No,
+        };
+        self.open(new, old.carried(log));
         if let Some(new) = self.find(&topic, partition) {
             new.fetch_paused = old.fetch_paused;
             new.log.continue_from(&mut old.log);

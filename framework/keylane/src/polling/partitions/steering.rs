@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::LogId;
-use keylane_core::control::Directives;
+use keylane_core::control::{ControlKey, Directives};
+use keylane_core::{LogId, Offset, Sign};
 
 use super::assigned::Assigned;
-use crate::status::{ControlFeed, ControlPause};
+use crate::status::{Control, ControlFeed, ControlPause, TroubleKind, TroublePlace};
 use crate::support::clock;
 
 /// How often ends of orders are looked for, and so how exact they are. The clock may be corrected,
 /// so no moment is computed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a partition may wait for the id of its log before that is reported. Ids are queried
+/// every 5 s.
+const LOG_KNOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// The polling thread's view of the control topic.
 pub(crate) struct Steering {
@@ -33,8 +37,9 @@ pub(crate) struct Steering {
 pub(crate) struct Steered {
     /// The question that has to be answered before the partition starts.
     question: Option<u64>,
-    /// A record of it is to be skipped if its log is one with this id, and that is not known.
-    lacks_log: bool,
+    /// A record of it is to be skipped if its log is one with this id, and that is not known: the
+    /// first such record, and since when.
+    lacks_log: Option<(Offset, Instant)>,
     /// What is directed was computed for this log.
     directed_for: Option<LogId>,
     /// The pause that is in force.
@@ -58,7 +63,7 @@ impl Steered {
     /// Whether it is not known what may start: the topic has not been read to its end since the
     /// assignment, or the partition's log is not known.
     pub(crate) fn waits(&self) -> bool {
-        self.question.is_some() || self.lacks_log
+        self.question.is_some() || self.lacks_log.is_some()
     }
 }
 
@@ -121,7 +126,10 @@ impl Steering {
         let log = partition.log.id();
         let (topic, number) = (&*partition.topic, partition.partition);
         let directives = self.directives.of(topic, number, log, now_millis);
-        let lacks_log = log.is_none() && self.directives.needs_log(topic, number, now_millis);
+        let needs_log = || self.directives.needs_log(topic, number, now_millis);
+        let lacks_log = log.is_none().then(needs_log).flatten();
+        let since = partition.steered.lacks_log.map(|(_, since)| since);
+        let lacks_log = lacks_log.map(|it| (it, since.unwrap_or_else(Instant::now)));
         let pause = self.directives.pause_of(topic, number, now_millis);
         let pause = pause.map(|(scope, order)| ControlPause::of(scope, order));
         partition.direct(directives);
@@ -130,6 +138,58 @@ impl Steering {
         if steered.pause.as_deref() != pause.as_ref() {
             steered.pause = pause.map(Arc::new);
         }
+    }
+
+    /// Reports partitions that wait for the id of their log for long. Nothing else would show why
+    /// they start nothing.
+    pub(crate) fn report_waiting(&self, partitions: &[Assigned], control: &Control) {
+        let troubles = &control.troubles;
+        let now = Instant::now();
+        let mut topics: Vec<_> = partitions.iter().map(|it| &it.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        for topic in topics {
+            let of_topic = partitions.iter().filter(|it| it.topic == *topic);
+            let mut late = of_topic.filter_map(|it| {
+                let (offset, since) = it.steered.lacks_log?;
+                let is_late = now.saturating_duration_since(since) >= LOG_KNOWN_WITHIN;
+                is_late.then_some((it.partition, offset))
+            });
+            let place = TroublePlace::Topic(topic.to_string());
+            if let Some((partition, offset)) = late.next() {
+                let text = self.text_of_waiting(topic, partition, offset, late.count());
+                troubles.note(TroubleKind::ControlTopic, place, &text);
+            } else {
+                let is_it = |kind, other: &TroublePlace| {
+                    kind == TroubleKind::ControlTopic && *other == place
+                };
+                troubles.healthy(|kind, other, _| is_it(kind, other).then_some(Sign::There));
+            }
+        }
+    }
+
+    fn text_of_waiting(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: Offset,
+        others: usize,
+    ) -> String {
+        let key = ControlKey::Skip {
+            topic: topic.to_owned(),
+            partition,
+            offset,
+        };
+        let others = match others {
+            0 => String::new(),
+            some => format!(", and {some} more of it"),
+        };
+        format!(
+            "{topic}/{partition} starts nothing{others}: the order `{key}` of the control topic `{}` is about one log, and \
+             the brokers have not answered with the id of topic `{topic}` for {LOG_KNOWN_WITHIN:?}; check this client's \
+             permission to DESCRIBE it, or take the order back by `keylane skip --cancel`",
+            self.feed.topic()
+        )
     }
 
     /// After the orders were given: whether every owner has them.
@@ -141,5 +201,67 @@ impl Steering {
             self.in_force = true;
             self.feed.set_in_force(self.version);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keylane_core::LeaderEpoch;
+    use keylane_core::control::{Content, Order};
+
+    use super::*;
+
+    /// A member that is steered by one skip, and a partition whose log is not known.
+    fn waiting() -> (Steering, Vec<Assigned>) {
+        let feed = Arc::new(ControlFeed::new("steering"));
+        let mut steering = Steering::new(feed.clone());
+        let skip = Order {
+            log: LogId::of_topic(1, 2),
+            leader_epoch: Some(LeaderEpoch::new(0)),
+            ..Order::default()
+        };
+        let mut directives = Directives::default();
+        directives.apply(Offset::new(0), "skip/tasks/0/17", Content::Order(skip));
+        feed.publish(directives);
+        let mut partitions = vec![Assigned::for_tests("tasks", 1)];
+        steering.look(&mut partitions);
+        (steering, partitions)
+    }
+
+    #[test]
+    fn a_partition_that_waits_for_the_id_of_its_log_for_long_is_a_trouble_with_the_order_and_the_fix()
+     {
+        let (steering, mut partitions) = waiting();
+        assert!(partitions[0].steered.waits());
+        let control = Control::new(Duration::ZERO);
+        steering.report_waiting(&partitions, &control);
+        assert_eq!(control.troubles.lasting(), [], "ids come in a moment");
+        let (offset, since) = partitions[0].steered.lacks_log.unwrap();
+        let earlier = since.checked_sub(LOG_KNOWN_WITHIN).unwrap();
+        partitions[0].steered.lacks_log = Some((offset, earlier));
+        steering.report_waiting(&partitions, &control);
+        let lasting = control.troubles.lasting();
+        let message = &lasting[0].message;
+        assert_eq!(lasting[0].kind, TroubleKind::ControlTopic);
+        for part in ["tasks/0 ", "`skip/tasks/0/17`", "`steering`", "--cancel"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    /// Another order begins no new wait, and the end of it is seen.
+    #[test]
+    fn how_long_a_partition_waits_counts_from_the_first_order_to_the_last() {
+        let (mut steering, mut partitions) = waiting();
+        let first = partitions[0].steered.lacks_log.unwrap();
+        let mut directives = Directives::clone(&steering.feed.directives());
+        let pause = Content::Order(Order::default());
+        directives.apply(Offset::new(1), "pause/others", pause);
+        steering.feed.publish(directives.clone());
+        steering.look(&mut partitions);
+        assert_eq!(partitions[0].steered.lacks_log, Some(first));
+        directives.apply(Offset::new(2), "skip/tasks/0/17", Content::Nothing);
+        steering.feed.publish(directives);
+        steering.look(&mut partitions);
+        assert!(!partitions[0].steered.waits());
     }
 }

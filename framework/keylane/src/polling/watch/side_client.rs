@@ -77,16 +77,27 @@ impl SideClient {
             topics,
             brokers,
             dead_letters,
+            open,
             panicked,
         } = self.end_offsets.take();
         if let Some(text) = panicked {
             let error = format!("the thread that queries end offsets panicked: {text}");
             member.control.fail(SubscriptionError::Internal(error));
         }
-        match self.dead_letters.take_in(dead_letters, Instant::now()) {
+        let DeadLetterTopic {
+            records: figure,
+            open: of_open,
+            ..
+        } = &mut self.dead_letters;
+        match figure.take_in(dead_letters, Instant::now()) {
             Shown::Unchanged => {}
             Shown::Records(records) => member.metrics.set_dead_letter_topic_records(Some(records)),
             Shown::Unknown => member.metrics.set_dead_letter_topic_records(None),
+        }
+        match of_open.take_in_open(open, Instant::now()) {
+            Shown::Unchanged => {}
+            Shown::Records(letters) => member.metrics.set_open_dead_letters(Some(letters)),
+            Shown::Unknown => member.metrics.set_open_dead_letters(None),
         }
         if !ends.is_empty() || !topics.is_empty() {
             healthy(&member.control, Sign::Answer);

@@ -87,12 +87,14 @@ pub(super) fn judged(unwritten: Vec<(usize, WriteError)>) -> Attempt {
     )
 }
 
-pub(super) fn advice(code: Code) -> &'static str {
+/// The ids of one kind begin alike, up to the first slash.
+pub(super) fn advice(code: Code, id: &str) -> String {
+    let kind = id.split_once('/').map_or(id, |(kind, _)| kind);
     match code {
-        Code::TransactionalIdAuthorizationFailed => {
-            "; allow this client WRITE and DESCRIBE on transactional ids that begin with keylane-redrive/"
-        }
-        _ => "",
+        Code::TransactionalIdAuthorizationFailed => format!(
+            "; allow this client WRITE and DESCRIBE on transactional ids that begin with {kind}/"
+        ),
+        _ => String::new(),
     }
 }
 
@@ -168,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_transactional_id_that_is_not_allowed_names_the_fix() {
-        let advice = advice(Code::TransactionalIdAuthorizationFailed);
+        let code = Code::TransactionalIdAuthorizationFailed;
+        let advice = advice(code, "keylane-redrive/group/topic");
         assert!(advice.contains("keylane-redrive/"), "{advice}");
     }
 }

@@ -44,6 +44,7 @@ const AGAIN_AFTER_AT_MOST: Duration = Duration::from_secs(2);
 /// transaction fails.
 pub(crate) struct Transactions {
     producer: BaseProducer<Answers>,
+    id: String,
     message_max_bytes: usize,
     patience: Duration,
 }
@@ -105,6 +106,7 @@ impl Transactions {
         let producer = BaseProducer::from_config_and_context(&config, Answers::default());
         let taken = Self {
             producer: producer.map_err(creation_error)?,
+            id: id.to_owned(),
             message_max_bytes: message_max_bytes.unwrap_or(1_000_000),
             patience,
         };
@@ -318,7 +320,7 @@ impl Transactions {
         if is_fenced(error.code()) {
             return Attempt::Final(TransactionError::Fenced);
         }
-        let reason = format!("{error}{}{}", self.cause(), advice(error.code()));
+        let reason = format!("{error}{}{}", self.cause(), advice(error.code(), &self.id));
         match error.txn_requires_abort() || error.is_retriable() {
             true => Attempt::Again(reason),
             false => Attempt::Final(TransactionError::Failed(reason)),
@@ -335,7 +337,7 @@ impl Transactions {
         let (code, reason) = self.producer.client().fatal_error()?;
         Some(match is_fenced(code) {
             true => TransactionError::Fenced,
-            false => TransactionError::Lost(reason + advice(code)),
+            false => TransactionError::Lost(reason + &advice(code, &self.id)),
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::kafka::LetterRange;
 use crate::record::time_of;
 use crate::support::rfc3339;
 
-pub(super) mod time {
+pub(in super::super) mod time {
     use super::*;
 
     pub(super) fn text(at: SystemTime) -> String {
@@ -35,7 +35,7 @@ pub(super) mod time {
     }
 }
 
-pub(super) mod maybe_time {
+pub(in super::super) mod maybe_time {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(
@@ -74,22 +74,45 @@ pub(super) mod canary {
 }
 
 /// A range as partition, first offset, and the offset behind the last one.
-pub(super) mod ranges {
+pub(in super::super) mod ranges {
     use super::*;
 
-    pub(in super::super) fn serialize<S: Serializer>(
+    pub(in super::super::super) fn serialize<S: Serializer>(
         ranges: &[LetterRange],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(ranges.iter().map(|it| (it.partition, it.first, it.end)))
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in super::super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<LetterRange>, D::Error> {
         let all = Vec::<(i32, i64, i64)>::deserialize(deserializer)?;
         let range = |(partition, first, end)| LetterRange::new(partition, first, end);
         Ok(all.into_iter().map(range).collect())
+    }
+}
+
+/// Ranges that may not be given.
+pub(in super::super) mod some_ranges {
+    use super::*;
+
+    pub(in super::super::super) fn serialize<S: Serializer>(
+        ranges: &Option<Vec<LetterRange>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match ranges {
+            Some(all) => ranges::serialize(all, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in super::super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<LetterRange>>, D::Error> {
+        let all = Option::<Vec<(i32, i64, i64)>>::deserialize(deserializer)?;
+        let range = |(partition, first, end)| LetterRange::new(partition, first, end);
+        Ok(all.map(|all| all.into_iter().map(range).collect()))
     }
 }
 

@@ -48,6 +48,21 @@ impl Handled {
         parts
     }
 
+    /// How many of the offsets from `first` to before `end` are among them.
+    pub(super) fn count_within(&self, partition: i32, first: i64, end: i64) -> u64 {
+        let ranges = self
+            .partitions
+            .get(&partition)
+            .map_or(&[][..], Vec::as_slice);
+        let before = ranges.partition_point(|it| it.1 < first);
+        let inside = ranges[before..].iter().take_while(|it| it.0 < end);
+        let lengths = inside.map(|(start, last)| {
+            let (start, end) = (first.max(*start), end.min(last.saturating_add(1)));
+            u64::try_from(end.saturating_sub(start)).unwrap_or(0)
+        });
+        lengths.sum()
+    }
+
     /// Partition, first and last offset of each range, ascending.
     pub fn ranges(&self) -> impl Iterator<Item = (i32, i64, i64)> + '_ {
         let partitions = self.partitions.iter();
@@ -130,6 +145,11 @@ mod tests {
             for partition in 0..3 {
                 for offset in -1..80 {
                     prop_assert_eq!(handled.contains(partition, offset), all.contains(&(partition, offset)));
+                }
+                for first in -1..80 {
+                    let end = first + (first * 7) % 30;
+                    let within = all.range((partition, first)..(partition, end.max(first))).count();
+                    prop_assert_eq!(handled.count_within(partition, first, end), within as u64);
                 }
             }
             let kept: Vec<_> = handled.ranges().collect();

@@ -7,16 +7,20 @@
 pub(crate) mod forms;
 mod handled;
 mod lost;
+mod open;
 pub(crate) mod records;
+mod report;
 mod resolved;
 mod state;
 mod topic;
 
 pub use handled::Handled;
+pub(crate) use open::OpenCount;
 pub use records::{
     CancelRequest, OnRefused, Resolution, TaskCounts, TaskProgress, TaskRecord, TaskResume,
     TaskSettings, TaskState,
 };
+pub use report::{CanaryReport, CancelReport, TaskReport};
 pub use state::{Dropped, OpsState, TaskStatus};
-pub(super) use topic::LONGEST_NAME;
 pub use topic::OpsTopic;
+pub(super) use topic::{LONGEST_NAME, LONGEST_REASON};

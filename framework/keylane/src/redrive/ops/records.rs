@@ -145,6 +145,9 @@ pub struct TaskRecord {
     pub(crate) target_ends: Vec<(String, i32, i64)>,
     /// Who started it.
     pub who: String,
+    /// Why, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The host where it was started.
     pub host: String,
     /// When it was started.
@@ -201,6 +204,9 @@ impl From<TargetPartitions> for (String, i32, u64) {
 pub struct TaskResume {
     /// Who resumed it.
     pub who: String,
+    /// Why, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// From where.
     pub host: String,
     /// When.
@@ -316,6 +322,7 @@ impl TaskRecord {
             ranges: Vec::new(),
             target_ends: Vec::new(),
             who: String::new(),
+            why: None,
             host: String::new(),
             started: clock::wall(),
             resumes: Vec::new(),
@@ -325,9 +332,10 @@ impl TaskRecord {
         }
     }
 
-    pub(crate) fn resume(&mut self, who: &str, host: &str) {
+    pub(crate) fn resume(&mut self, who: &str, why: Option<&str>, host: &str) {
         self.resumes.push(TaskResume {
             who: who.to_owned(),
+            why: why.map(str::to_owned),
             host: host.to_owned(),
             at: clock::wall(),
         });
@@ -480,7 +488,7 @@ mod tests {
         });
         task.ranges = vec![LetterRange::new(1, 2, 3)];
         task.partitions = vec![("retry".to_owned(), 4, 59).into()];
-        (0..25).for_each(|it| task.resume(&format!("operator {it}"), "here"));
+        (0..25).for_each(|it| task.resume(&format!("operator {it}"), None, "here"));
         assert_eq!(task.resumes.len(), 20);
         assert_eq!(task.resumes[19].who, "operator 24");
         task.end(TaskState::CanaryFailed, Some("3 of 5 failed".to_owned()));

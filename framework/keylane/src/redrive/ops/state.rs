@@ -35,6 +35,17 @@ const BOUNDS: Bounds = Bounds {
     newer: 100,
 };
 
+/// Of a member, which keeps the state for as long as it runs.
+const OF_MEMBER: Bounds = Bounds {
+    tasks: 10_000,
+    task_bytes: 16 << 20,
+    resolutions: 100_000,
+    resolution_bytes: 16 << 20,
+    // About two and a half million letters.
+    order_bytes: 8 << 20,
+    newer: 1,
+};
+
 /// Ranges that are merged together, at least: each time costs a look at all.
 const RANGES_AT_ONCE: usize = 65_536;
 
@@ -241,6 +252,11 @@ impl OpsState {
     /// The next record of the topic.
     pub(crate) fn apply(&mut self, key: Option<&[u8]>, value: Option<Bytes>) {
         self.apply_within(BOUNDS, key, value);
+    }
+
+    /// The same, of what a member keeps.
+    pub(super) fn apply_of_member(&mut self, key: Option<&[u8]>, value: Option<Bytes>) {
+        self.apply_within(OF_MEMBER, key, value);
     }
 
     fn apply_within(&mut self, bounds: Bounds, key: Option<&[u8]>, value: Option<Bytes>) {

@@ -18,7 +18,7 @@ use crate::producer::raw::{OutgoingRecord, PendingLimits, RawProducer};
 /// The longest name of who does something, in bytes.
 pub(in super::super) const LONGEST_NAME: usize = 255;
 /// The longest reason of a request, in bytes.
-const LONGEST_REASON: usize = 4096;
+pub(in super::super) const LONGEST_REASON: usize = 4096;
 /// Records that are on their way.
 const AT_ONCE: usize = 500;
 

@@ -5,7 +5,7 @@ use keylane_core::redrive::{MAX_CANARY, MAX_WINDOW, RunSettings};
 use super::RedriveTask;
 use crate::redrive::copy::Target;
 use crate::redrive::edit::LONGEST_TEXT;
-use crate::redrive::ops::{LONGEST_NAME, OnRefused};
+use crate::redrive::ops::{LONGEST_NAME, LONGEST_REASON, OnRefused};
 use crate::redrive::{Redrive, RedriveTaskError};
 
 impl RedriveTask {
@@ -76,6 +76,13 @@ impl RedriveTask {
     fn check_run(&self) -> Result<(), RedriveTaskError> {
         if self.who().len() > LONGEST_NAME {
             return wrong("the name of who begins a redrive has at most 255 bytes");
+        }
+        if self
+            .why
+            .as_ref()
+            .is_some_and(|why| why.len() > LONGEST_REASON)
+        {
+            return wrong("the reason of a redrive has at most 4,096 bytes");
         }
         if let Some(edit) = &self.edit
             && edit.text().len() > LONGEST_TEXT

@@ -16,7 +16,7 @@ use super::report::{Ended, Refusals};
 use super::setup::Setup;
 use super::waiting::{FIRST_PAUSE, unwatched};
 use crate::kafka::OpsLog;
-use crate::producer::{TaskFormat, TaskSource};
+use crate::producer::{MessageIds, TaskFormat, TaskSource};
 use crate::redrive::ops::records::{OpsKey, TaskRecord, read};
 use crate::redrive::ops::{CancelRequest, TaskProgress, TaskState};
 use crate::redrive::{LettersError, Redrive, RedriveTaskError};
@@ -100,6 +100,7 @@ impl Executor {
                 application_id: "keylane-redrive".to_owned(),
                 instance_id: id.clone(),
                 format: TaskFormat::Header,
+                message_ids: MessageIds::OnlyGiven,
             },
             cancelled: None,
             items: VecDeque::new(),

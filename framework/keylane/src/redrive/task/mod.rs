@@ -32,7 +32,7 @@ use crate::dead_letter::Filter;
 use crate::kafka::LetterRange;
 use lock::TakeLock;
 
-pub use report::{Ended, Planned, RedriveProgress, Refusals};
+pub use report::{Ended, PlanRefusal, Planned, RedriveProgress, Refusals};
 
 /// Copies the dead letters of a topic that match a filter, as one task.
 ///
@@ -44,7 +44,8 @@ pub use report::{Ended, Planned, RedriveProgress, Refusals};
 ///   keylane's own consumers read with `read_committed` unless set otherwise.
 /// * Copies of one key are written in the order of the origin, if their records came from the same
 ///   partition of a topic. Between records of different partitions or topics no order is promised, as
-///   it is none that a consumer saw.
+///   it is none that a consumer saw. A target that gets more partitions meanwhile does not change
+///   where the copies of the task go.
 /// * Letters that are written after the beginning belong to no run of the task.
 /// * One task runs at a time for a group and a dead-letter topic. A second executor that takes over
 ///   fences the first one, by the transactional id `keylane-redrive/<group>/<topic>`.
@@ -98,6 +99,7 @@ pub struct RedriveTask {
     edit: Option<Box<dyn Edit>>,
     id: Option<String>,
     who: Option<String>,
+    why: Option<String>,
     take_over: bool,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     on_progress: OnProgress,
@@ -123,6 +125,7 @@ impl RedriveTask {
             edit: None,
             id: None,
             who: None,
+            why: None,
             take_over: false,
             stop: Box::pin(std::future::pending()),
             on_progress: Box::new(|_| {}),
@@ -222,9 +225,20 @@ impl RedriveTask {
         self
     }
 
+    /// A new name for a task: the time, and four random digits.
+    pub fn new_id() -> String {
+        run::new_id()
+    }
+
     /// Who begins or resumes the task, for the record. Default: the variable `USER`.
     pub fn by(mut self, who: impl Into<String>) -> Self {
         self.who = Some(who.into());
+        self
+    }
+
+    /// Why, for the record. At most 4 KiB. Default: nothing.
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
         self
     }
 

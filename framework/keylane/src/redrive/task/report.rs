@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::super::ops::{TaskCounts, TaskRecord, TaskState};
+use serde::{Serialize, Serializer};
+
+use super::super::ops::{TaskCounts, TaskRecord, TaskState, forms};
 use crate::dead_letter::Fingerprint;
 use crate::kafka::LetterRange;
 use crate::support::error_text;
 
 /// The examples of a kind of refusal.
 const MOST_EXAMPLES: usize = 10;
+/// The [name](super::super::RedriveError::name) of letters that name no retry topic.
+const NO_RETRY_TOPIC: &str = "no-retry-topic";
 
 /// What a task would do: by [`RedriveTask::plan`](super::RedriveTask::plan).
-#[derive(Clone, Debug)]
+///
+/// As JSON it has these fields; each fingerprint has `id`, `count` and `fingerprint`.
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Planned {
     /// The dead-letter topic.
@@ -36,17 +42,80 @@ pub struct Planned {
     /// Whether every group that reads those topics gets the copies.
     pub for_every_group: bool,
     /// The number of matching letters per fingerprint, the most frequent fingerprint first.
+    #[serde(serialize_with = "counted")]
     pub fingerprints: Vec<(Fingerprint, u64)>,
     /// Matching letters with other fingerprints. `fingerprints` has 10,000 at most.
     pub other_fingerprints: u64,
     /// What was read of the topic.
+    #[serde(serialize_with = "forms::ranges::serialize")]
     pub ranges: Vec<LetterRange>,
     /// A task on the same dead-letter topic that has not ended, and is not requested to end.
     pub unfinished: Option<String>,
 }
 
+/// Why a task that was planned would not begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanRefusal {
+    /// A task on the same dead-letter topic has not ended.
+    Unfinished {
+        /// Its name.
+        id: String,
+    },
+    /// Letters match, and they name no retry topic.
+    NoRetryTopic {
+        /// How many.
+        count: u64,
+    },
+    /// Letters match, and none can be copied.
+    NoneCanBeCopied {
+        /// How many.
+        count: u64,
+        /// Of each kind of refusal the first one, in words.
+        examples: Vec<String>,
+    },
+}
+
+impl Planned {
+    /// Why the task would not begin, or would copy nothing although letters match. A task that
+    /// [takes over](super::RedriveTask::take_over) is not refused for another one.
+    pub fn refusal(&self, takes_over: bool) -> Option<PlanRefusal> {
+        if let Some(id) = self.unfinished.as_ref().filter(|_| !takes_over) {
+            return Some(PlanRefusal::Unfinished { id: id.clone() });
+        }
+        let count: u64 = self.refused.values().map(|it| it.count).sum();
+        if self.turns > 0 || count == 0 {
+            return None;
+        }
+        if let Some(refusals) = self.refused.get(NO_RETRY_TOPIC) {
+            let count = refusals.count;
+            return Some(PlanRefusal::NoRetryTopic { count });
+        }
+        let examples = (self.refused.values()).filter_map(|it| it.examples.first().cloned());
+        let examples = examples.collect();
+        Some(PlanRefusal::NoneCanBeCopied { count, examples })
+    }
+}
+
+fn counted<S: Serializer>(
+    fingerprints: &[(Fingerprint, u64)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Counted<'a> {
+        id: String,
+        count: u64,
+        fingerprint: &'a str,
+    }
+    serializer.collect_seq(fingerprints.iter().map(|(fingerprint, count)| Counted {
+        id: fingerprint.id(),
+        count: *count,
+        fingerprint: fingerprint.text(),
+    }))
+}
+
 /// Letters that are refused for one reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Refusals {
     /// How many there are.

@@ -51,6 +51,7 @@ impl RedriveTask {
         record.counts.refused = refused - of_guard;
         record.ranges.clone_from(&scan.ranges);
         record.who = self.who();
+        record.why.clone_from(&self.why);
         record.host = host();
         let start = Start::New {
             id: self.id.clone().unwrap_or_else(new_id),
@@ -62,8 +63,9 @@ impl RedriveTask {
 
     /// Goes on with a task that was stopped, or whose process was killed, with the settings that it
     /// was started with. Set the group, which is needed, and how the task is run: brokers, edit, stop,
-    /// progress, who resumes it. A run that has not ended is fenced, and ends with
-    /// [`RedriveTaskError::TakenOver`]. The task's record names who resumed it.
+    /// progress, who resumes it. A [`MergePatch`](super::super::MergePatch) may be left out: the task
+    /// has it. A run that has not ended is fenced, and ends with [`RedriveTaskError::TakenOver`]. The
+    /// task's record names who resumed it.
     ///
     /// # Errors
     /// As [`run`](Self::run); [`RedriveTaskError::NoSuchTask`] and [`RedriveTaskError::AlreadyEnded`]
@@ -90,6 +92,7 @@ impl RedriveTask {
         let setup = Setup {
             ops: self.ops(&group),
             who: self.who(),
+            why: self.why,
             host: host(),
             connection: self.connection,
             topic: self.topic,

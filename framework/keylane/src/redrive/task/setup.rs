@@ -13,7 +13,7 @@ use super::targets::{self, check_targets};
 use crate::kafka::{OpsEnd, OpsLog};
 use crate::redrive::RedriveTaskError;
 use crate::redrive::connection::Connection;
-use crate::redrive::edit::Edit;
+use crate::redrive::edit::{Edit, MergePatch};
 use crate::redrive::ops::records::{OpsKey, TaskRecord, written};
 use crate::redrive::ops::{OpsState, OpsTopic, TaskProgress, TaskState, TaskStatus};
 
@@ -25,6 +25,7 @@ pub(super) struct Setup {
     pub(super) group: String,
     /// Who runs it, and where.
     pub(super) who: String,
+    pub(super) why: Option<String>,
     pub(super) host: String,
     pub(super) take_over: bool,
     pub(super) again: bool,
@@ -112,7 +113,8 @@ impl Setup {
                     });
                 }
                 let own = self.edit.as_ref().map(|edit| edit.text());
-                if own != task.record.edit {
+                let is_known = own.is_none() && Self::recorded_edit(task.record).is_some();
+                if own != task.record.edit && !is_known {
                     let was = task.record.edit.as_deref();
                     return Err(RedriveTaskError::OtherEdit {
                         id: id.clone(),
@@ -190,8 +192,14 @@ impl Setup {
         Executor::new(self, lock, log, id, record, order, progress, partitions)?.run()
     }
 
+    /// A merge patch is whole in the task's record.
+    fn recorded_edit(record: &TaskRecord) -> Option<Box<dyn Edit>> {
+        let patch = MergePatch::of_text(record.edit.as_deref()?)?;
+        Some(Box::new(patch))
+    }
+
     fn resume(
-        self,
+        mut self,
         lock: Box<dyn Lock>,
         log: OpsLog,
         state: &OpsState,
@@ -200,6 +208,7 @@ impl Setup {
         // `check` has found it.
         let task = state.task(&id).ok_or(RedriveTaskError::TakenOver)?;
         let mut record = task.record.clone();
+        self.edit = self.edit.take().or_else(|| Self::recorded_edit(&record));
         let unread = |reason: String| RedriveTaskError::Order {
             id: id.clone(),
             reason,
@@ -217,7 +226,7 @@ impl Setup {
         let cancel = task.cancel.cloned();
         // An executor that has lost the lock waits for the progress of another run.
         let progress = progress.of_run(fastrand::u32(..));
-        record.resume(&self.who, &self.host);
+        record.resume(&self.who, self.why.as_deref(), &self.host);
         let (of_task, of_progress) = (OpsKey::Task(id.clone()), OpsKey::Progress(id.clone()));
         let resumed = self.ops.record(&of_task, Some(written(&record)));
         let announced = self.ops.record(&of_progress, Some(written(&progress)));
