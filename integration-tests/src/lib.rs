@@ -16,6 +16,7 @@
 #[cfg(feature = "ssl")]
 pub mod certificates;
 pub mod claims;
+pub mod commands;
 pub mod commit_watch;
 pub mod dead_letters;
 pub mod gate;

@@ -24,6 +24,7 @@ use keylane::{
 };
 use keylane_integration_tests::{
     certificates::Authority,
+    commands,
     dead_letters::dead_letters,
     journal::{Entry, Expect, Journal},
     kafka::{NewRecord, Operation, Resource},
@@ -586,6 +587,91 @@ async fn all_that_is_hidden_is_named_in_one_error() {
         let enqueued = producer.enqueue(NewTask::new("x").topic(topic)).await;
         assert_eq!(*enqueued.unwrap().topic, **topic);
     }
+}
+
+/// G12: a redrive that may not do all that it needs writes nothing, and names the ACL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_permission_that_a_redrive_needs_is_named_and_nothing_is_written_without_it() {
+    let site = Site::bare(kafka_or_skip!()).await;
+    let letters = (0..3).map(|number| {
+        let headers = [
+            ("keylane-origin-topic", &*site.origin),
+            ("keylane-origin-partition", "0"),
+            ("keylane-origin-offset", "7"),
+            ("keylane-group", &*site.group),
+            ("keylane-reason", "exhausted"),
+            ("keylane-retry-topic", &*site.retry),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), Some(value.into())));
+        NewRecord {
+            headers: headers.to_vec(),
+            ..NewRecord::keyed(format!("key-{number}"), "x")
+        }
+    });
+    let kafka = site.kafka;
+    kafka.produce(&site.dead, letters.collect()).await.unwrap();
+    let ops = format!("{}-keylane-ops", site.group);
+    let lock = format!("keylane-redrive/{}/{}", site.group, site.dead);
+    let (ops_topic, lock) = (Resource::Topic(&ops), Resource::TransactionalId(&lock));
+    let (dead, retry) = (Resource::Topic(&site.dead), Resource::Topic(&site.retry));
+    // What READ and WRITE include: a topic that is hidden has other errors.
+    for on in [ops_topic, dead, retry, lock] {
+        site.allow(Operation::Describe, on).await;
+    }
+    for on in [dead, ops_topic] {
+        site.allow(Operation::Read, on).await;
+    }
+    for on in [ops_topic, retry, lock] {
+        site.allow(Operation::Write, on).await;
+    }
+    let environment = site.settings.iter().map(|(name, value)| {
+        let name = name.to_ascii_uppercase().replace('.', "_");
+        (format!("KEYLANE_CLIENT_{name}"), value.clone())
+    });
+    let redrive = async || {
+        let arguments = ["dlq", "redrive", &*site.dead, "--yes"];
+        commands::keylane(&site.servers, environment.clone().collect(), &arguments).await
+    };
+    // The command plans first, and a broker may need a moment to know what is forbidden.
+    let refused = async |words: [&str; 2]| {
+        wait_for(words[1], DEADLINE, async || {
+            let (code, _, messages) = redrive().await;
+            let is_named = words.iter().all(|it| messages.contains(it));
+            eprintln!("{code}: {messages}");
+            (code == 1 && is_named).then_some(())
+        })
+        .await;
+        let copies = kafka.read_all(&site.retry).await.unwrap();
+        assert_eq!(copies, [], "{words:?}");
+    };
+    refused([&ops, "allow this client CREATE on it"]).await;
+    let policy = [("cleanup.policy", "compact")];
+    kafka.create_topic(&ops, 1, 1, &policy).await.unwrap();
+    let ids = "allow this client WRITE and DESCRIBE on transactional ids that begin with keylane-redrive/";
+    for (operation, on, words) in [
+        (Operation::Write, lock, ["transactional id", ids]),
+        (Operation::Write, ops_topic, [&ops, "allow READ and WRITE"]),
+        (Operation::Read, ops_topic, [&ops, "allow READ"]),
+        (Operation::Read, dead, [&site.dead, "allow READ on it"]),
+        (Operation::Write, retry, [&site.retry, "allow WRITE"]),
+    ] {
+        site.forbid(operation, on).await;
+        refused(words).await;
+        site.allow(operation, on).await;
+    }
+    for operation in [Operation::Write, Operation::Describe] {
+        site.forbid(operation, lock).await;
+    }
+    refused(["transactional id", ids]).await;
+    assert_eq!(kafka.read_all(&ops).await.unwrap(), []);
+    site.allow(Operation::Write, lock).await;
+    wait_for("it is allowed", DEADLINE, async || {
+        let (code, _, messages) = redrive().await;
+        eprintln!("{code}: {messages}");
+        (code == 0).then_some(())
+    })
+    .await;
+    assert_eq!(kafka.read_all(&site.retry).await.unwrap().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

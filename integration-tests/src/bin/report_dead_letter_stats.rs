@@ -9,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
@@ -17,14 +16,13 @@ use std::{
 use keylane_cli::{Progress, Surroundings};
 use keylane_integration_tests::{
     kafka::{Found, Kafka, Nodes},
-    report::Arguments,
+    report::{Arguments, cpu_seconds, letters, peak_rss_mib},
 };
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::{Header, Headers, OwnedHeaders},
-    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+    message::Headers,
 };
 use serde_json::{Value, json};
 
@@ -40,8 +38,6 @@ const KNOWN: &[&str] = &[
 ];
 const ARMS: [&str; 3] = ["bare", "headers", "stats"];
 const DEADLINE: Duration = Duration::from_secs(300);
-/// `USER_HZ` of every Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -66,7 +62,7 @@ async fn main() -> ExitCode {
 }
 
 async fn report(arguments: &Arguments) -> Result<Value> {
-    let letters: u64 = arguments.value("letters", 1_000_000);
+    let count: u64 = arguments.value("letters", 1_000_000);
     let partitions: i32 = arguments.value("partitions", 8);
     let rounds: u64 = arguments.value("rounds", 3);
     let by = arguments.value("by", "fingerprint".to_owned());
@@ -77,14 +73,16 @@ async fn report(arguments: &Arguments) -> Result<Value> {
     let topic = kafka.unique("dead-letters");
     kafka.create_topic(&topic, partitions, 1, &[]).await?;
     let servers = kafka.bootstrap_servers().to_owned();
-    tokio::task::block_in_place(|| write(&servers, &topic, partitions, letters))?;
+    tokio::task::block_in_place(|| {
+        letters::write(&servers, &topic, partitions, count, "parking-events-retry")
+    })?;
     eprintln!("round | arm     | seconds | CPU seconds | peak RSS MiB");
     let mut measured: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for round in 0..rounds {
         for arm in ARMS {
             let child = Command::new(std::env::current_exe()?)
                 .args(["--arm", arm, "--servers", &servers, "--topic", &topic])
-                .args(["--by", &by, "--letters", &letters.to_string()])
+                .args(["--by", &by, "--letters", &count.to_string()])
                 .output()?;
             if !child.status.success() {
                 return Err(String::from_utf8_lossy(&child.stderr).into());
@@ -107,7 +105,7 @@ async fn report(arguments: &Arguments) -> Result<Value> {
         "report": "dead_letter_stats",
         "optimised": !cfg!(debug_assertions),
         "cores": std::thread::available_parallelism()?.get(),
-        "letters": letters,
+        "letters": count,
         "partitions": partitions,
         "by": by,
         "rounds": measured,
@@ -135,7 +133,7 @@ fn measure(arm: &str, arguments: &Arguments) -> Result<Value> {
     Ok(json!({
         "seconds": seconds,
         "cpu_seconds": cpu_seconds()?,
-        "peak_rss_mib": peak_rss_kib()? / 1_024.0,
+        "peak_rss_mib": peak_rss_mib()?,
     }))
 }
 
@@ -202,95 +200,4 @@ fn bare(servers: &str, topic: &str, with_headers: bool) -> Result<u64> {
     }
     std::hint::black_box(header_bytes);
     Ok(read)
-}
-
-/// Letters as keylane writes them: 13 headers, a value of 200 bytes, 50 fingerprints.
-fn write(servers: &str, topic: &str, partitions: i32, letters: u64) -> Result<()> {
-    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "20")
-        .create()?;
-    let value = "v".repeat(200);
-    for number in 0..letters {
-        let partition = i32::try_from(number % u64::try_from(partitions)?)?;
-        let key = format!("key-{}", number % 50_000);
-        let mut headers = Some(headers(number, partition));
-        loop {
-            let record = BaseRecord::to(topic).key(&key).payload(&value);
-            let record = record.partition(partition);
-            let record = match headers.take() {
-                Some(headers) => record.headers(headers),
-                None => record,
-            };
-            match producer.send(record) {
-                Ok(()) => break,
-                Err((error, back)) if is_full(&error) => {
-                    headers = back.headers;
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err((error, _)) => return Err(error.into()),
-            }
-        }
-    }
-    Ok(producer.flush(DEADLINE)?)
-}
-
-fn is_full(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull)
-}
-
-fn headers(number: u64, partition: i32) -> OwnedHeaders {
-    let error = format!(
-        "gate {} refused order {number} with status 503 (attempt 7)",
-        ["north", "south", "east", "west", "inner"][(number % 5) as usize]
-    );
-    let class = format!("gateway::Error{}", number % 10);
-    let (partition, offset) = (partition.to_string(), number.to_string());
-    let all = [
-        ("tenant", "a"),
-        (
-            "traceparent",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ),
-        ("keylane-origin-topic", "parking-events"),
-        ("keylane-origin-partition", &partition),
-        ("keylane-origin-offset", &offset),
-        ("keylane-origin-timestamp", "1763698842000"),
-        ("keylane-group", "parking-notifier"),
-        ("keylane-attempts", "7"),
-        ("keylane-first-failure", "2026-11-21T04:20:43.017Z"),
-        ("keylane-last-failure", "2026-11-21T04:21:40.000Z"),
-        ("keylane-reason", "exhausted"),
-        ("keylane-error-class", &class),
-        ("keylane-error", &error),
-    ];
-    let headers = OwnedHeaders::new_with_capacity(all.len());
-    all.iter().fold(headers, |headers, (key, value)| {
-        headers.insert(Header {
-            key,
-            value: Some(*value),
-        })
-    })
-}
-
-fn cpu_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // The name, which may have blanks, ends with the last bracket.
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .map(|(_, after)| after.split_whitespace().collect())
-        .unwrap_or_default();
-    let ticks = [11, 12].map(|at| fields.get(at).and_then(|it| it.parse::<f64>().ok()));
-    match ticks {
-        [Some(user), Some(system)] => Ok((user + system) / TICKS_PER_SECOND),
-        _ => Err(io::Error::other("no CPU time").into()),
-    }
-}
-
-fn peak_rss_kib() -> Result<f64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.ok_or("no peak of memory")?.parse()?)
 }

@@ -32,6 +32,8 @@ pub enum Resource<'a> {
     Topic(&'a str),
     /// A consumer group.
     Group(&'a str),
+    /// A transactional id.
+    TransactionalId(&'a str),
 }
 
 /// What is permitted. Reading and writing include describing.
@@ -121,6 +123,7 @@ fn binding(request: Request, user: &str, operation: Operation, on: Resource<'_>)
     let (kind, name) = match on {
         Resource::Topic(name) => (2, name),
         Resource::Group(name) => (3, name),
+        Resource::TransactionalId(name) => (5, name),
     };
     let operation = match operation {
         Operation::Read => 3,

@@ -4,9 +4,12 @@
 //! nothing else.
 
 mod arguments;
+mod costs;
+pub mod letters;
 mod open_loop;
 mod percentiles;
 
 pub use arguments::Arguments;
+pub use costs::{cpu_seconds, peak_rss_mib};
 pub use open_loop::{OpenLoop, Sent};
 pub use percentiles::Percentiles;

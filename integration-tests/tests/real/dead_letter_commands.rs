@@ -3,10 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use keylane::{DeadLetter, Raw, Subscription, Task, TaskError};
+use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes},
     kafka_or_skip,
+    protocol::Protocol,
     scene::DEADLINE,
     wait::wait_until,
 };
@@ -32,6 +34,16 @@ fn letter(origin: &str, offset: usize, reason: &str) -> NewRecord {
             .collect(),
         ..NewRecord::keyed(format!("key-{}", offset % 3), format!("{offset}"))
     }
+}
+
+/// The same for a group that has a retry topic.
+fn with_retries(mut letter: NewRecord, group: &str, retry: &str) -> NewRecord {
+    letter.headers.retain(|(name, _)| name != "keylane-group");
+    for (name, value) in [("keylane-group", group), ("keylane-retry-topic", retry)] {
+        let value = value.to_owned().into_bytes();
+        letter.headers.push((name.to_owned(), Some(value)));
+    }
+    letter
 }
 
 /// What a member of the group reports about the dead-letter topic when it starts: so many records
@@ -153,17 +165,10 @@ async fn an_operator_works_dead_letters_off_by_commands() {
         kafka.create_topic(topic, 1, 1, &[]).await.unwrap();
     }
     let reports = async |expected| reports(kafka, &group, [&origin, &dead], expected).await;
-    let of_group = |offset: usize, reason: &str| {
-        let mut letter = letter(&origin, offset, reason);
-        letter.headers.retain(|(name, _)| name != "keylane-group");
-        for (name, value) in [("keylane-group", &group), ("keylane-retry-topic", &retry)] {
-            let value = value.clone().into_bytes();
-            letter.headers.push((name.to_owned(), Some(value)));
-        }
-        letter
-    };
-    let letters =
-        (0..8).map(|offset| of_group(offset, if offset < 6 { "exhausted" } else { "fatal" }));
+    let letters = (0..8).map(|offset| {
+        let reason = if offset < 6 { "exhausted" } else { "fatal" };
+        with_retries(letter(&origin, offset, reason), &group, &retry)
+    });
     kafka.produce(&dead, letters.collect()).await.unwrap();
     let counts = async |more: &[&str]| {
         let all = [&["dlq", "stats", &dead, "--by", "reason"], more].concat();
@@ -275,4 +280,64 @@ async fn an_operator_works_dead_letters_off_by_commands() {
     assert_eq!(counts(&["--open"]).await, []);
     delete(1).await;
     assert_eq!(counts(&[]).await, []);
+}
+
+/// The commits of a group, its retries and its dead letters, as a real broker has them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_others_follow_a_canary_that_succeeds_and_none_follows_one_that_fails() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let group = kafka.unique("group");
+    let [origin, retry, dead] = ["origin", "retry", "dead"].map(|it| kafka.unique(it));
+    for topic in [&origin, &retry, &dead] {
+        kafka.create_topic(topic, 1, 1, &[]).await.unwrap();
+    }
+    // Those with an even number are mended.
+    let letters = (0..16).map(|offset| {
+        let reason = ["exhausted", "fatal"][offset % 2];
+        with_retries(letter(&origin, offset, reason), &group, &retry)
+    });
+    kafka.produce(&dead, letters.collect()).await.unwrap();
+    let process = |task: Task<Bytes>| async move {
+        let number: u32 = String::from_utf8_lossy(task.payload()).parse().unwrap();
+        match number % 2 {
+            0 => Ok(()),
+            _ => Err(TaskError::retryable("still broken")),
+        }
+    };
+    let retries = Retry::none()
+        .then_topic_named(&retry)
+        .topic_rounds(1)
+        .topic_backoff(Backoff::fixed(Duration::from_millis(20)))
+        // Some always fail, which looks like an outage.
+        .on(FailureReason::Exhausted, Exhausted::DeadLetter);
+    let member = Protocol::Cooperative
+        .subscribe(kafka, &group, &origin, 20_000)
+        .commit_interval(Duration::from_millis(50))
+        .retry(retries)
+        .dead_letter(DeadLetter::topic(&dead))
+        .start(Raw, process)
+        .await
+        .unwrap();
+
+    let redrive = async |filter: &str| {
+        let redrive = ["dlq", "redrive", &dead, "--group", &group, "-o", "json"];
+        let canary = ["--canary", "3", "--yes", "--filter", filter];
+        keylane(kafka, &[&redrive[..], &canary].concat()).await
+    };
+    let (code, output, messages) = redrive("reason=exhausted").await;
+    assert_eq!(code, 0, "{messages}");
+    let done: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(done["copied"], 8, "{done}");
+
+    let (code, output, messages) = redrive("reason=fatal").await;
+    assert_eq!(code, 3, "{messages}");
+    let told = "it ended as canary-failed, and 5 letters are left: of the canary 0 succeeded";
+    assert!(messages.contains(told), "{messages}");
+    let failed: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(
+        (&failed["state"], &failed["copied"]),
+        (&"canary-failed".into(), &3.into()),
+        "{failed}"
+    );
+    member.shutdown().await.unwrap();
 }

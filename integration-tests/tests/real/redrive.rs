@@ -21,6 +21,8 @@ use keylane_integration_tests::{
 };
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, Producer};
 use tokio::sync::Notify;
 
@@ -94,22 +96,27 @@ impl Scene {
 
     /// A task that is stopped after its first transaction. It does not go on before the stop
     /// arrives.
-    async fn stopped(&self, id: &str, rate: u32) -> Ended {
-        let stop = Arc::new(Notify::new());
-        let of_progress = stop.clone();
+    async fn stopped(&self, id: &str, window: u32) -> Ended {
+        let [stop, passes] = [(); 2].map(|()| Arc::new(Notify::new()));
+        let (of_progress, passed) = (stop.clone(), passes.clone());
         let (arrives, arrived) = mpsc::channel::<()>();
-        let task = self.task().id(id).rate(rate).on_progress(move |it| {
+        let task = self.task().id(id).window(window).on_progress(move |it| {
             if it.done > 0 {
                 of_progress.notify_one();
-                // The stop drops the sender.
                 let _ = arrived.recv_timeout(DEADLINE);
             }
         });
         let stop = async move {
             stop.notified().await;
+            passed.notify_one();
+        };
+        // It is polled after the run, which has the stop by then.
+        let goes_on = async move {
+            passes.notified().await;
             drop(arrives);
         };
-        task.stop(stop).run().await.unwrap()
+        let (ended, ()) = tokio::join!(task.stop(stop).run(), goes_on);
+        ended.unwrap()
     }
 
     /// Waits until the operations topic shows this state of a task: a broker answers a commit
@@ -406,21 +413,28 @@ async fn a_second_executor_fences_the_first_and_nothing_is_copied_twice() {
 async fn a_redrive_whose_lock_was_taken_away_goes_on_where_no_other_one_took_over() {
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka).await;
-    // They take 20 s, so that it is fenced while it runs.
-    scene.write(2_000, 5, |_| "exhausted").await;
-    let done = Arc::new(AtomicU64::new(0));
-    let of_progress = done.clone();
-    let task = scene.task().id("first").rate(100);
-    let task = task.on_progress(move |it| of_progress.store(it.done, Ordering::Relaxed));
+    scene.write(200, 5, |_| "exhausted").await;
+    let copies = Arc::new(Notify::new());
+    let of_progress = copies.clone();
+    let (fenced, is_fenced) = mpsc::channel::<()>();
+    let task = scene.task().id("first").window(20);
+    let task = task.on_progress(move |it| {
+        if it.done > 0 {
+            of_progress.notify_one();
+            // The sender is dropped then.
+            let _ = is_fenced.recv_timeout(DEADLINE);
+        }
+    });
     let running = tokio::spawn(task.run());
-    wait_until("it copies", DEADLINE, || done.load(Ordering::Relaxed) > 0).await;
+    copies.notified().await;
     scene.fence().await;
+    drop(fenced);
     let ended = running.await.unwrap().unwrap();
     assert_eq!(
         (ended.state, ended.progress.copied()),
-        (TaskState::Done, 2_000)
+        (TaskState::Done, 200)
     );
-    scene.check_copies(0..2_000).await;
+    scene.check_copies(0..200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -477,6 +491,57 @@ async fn letters_that_are_gone_by_the_time_of_a_resumed_run_are_counted() {
     assert!(
         error.contains("--add-config cleanup.policy=compact"),
         "{error}"
+    );
+}
+
+/// Otherwise they would be in two partitions, which no order is kept between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_grows_between_two_runs_gets_the_copies_of_a_key_in_one_partition() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Scene::new(kafka).await;
+    // Of 3 partitions the origin 4 is 1, and of 7 it is 4. The keys of those without an origin move
+    // likewise.
+    let letters = (0..40).map(|number| {
+        let mut letter = letter(number, number % 4, "fatal", &scene.retry, &scene.group);
+        letter.partition = Some(0);
+        let is_kept = |name: &str| number % 4 < 2 || !name.starts_with("keylane-origin-");
+        letter.headers.retain(|(name, _)| is_kept(name));
+        for (name, value) in &mut letter.headers {
+            if name == "keylane-origin-partition" {
+                *value = Some(b"4".into());
+            }
+        }
+        letter
+    });
+    kafka.produce(&scene.dead, letters.collect()).await.unwrap();
+    let stopped = scene.stopped("first", 20).await;
+    assert_eq!(stopped.state, TaskState::Running);
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap_servers())
+        .create()
+        .unwrap();
+    let grown = [&NewPartitions::new(&scene.retry, 7)];
+    let grown = admin.create_partitions(grown, &AdminOptions::new()).await;
+    assert_eq!(grown.unwrap(), [Ok(scene.retry.clone())]);
+    wait_for("the target has grown", DEADLINE, async || {
+        let ends = kafka.end_offsets(&scene.retry).await.ok()?;
+        (ends.len() == 7).then_some(())
+    })
+    .await;
+    let ended = scene.task().resume("first").await.unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.copied()),
+        (TaskState::Done, 40)
+    );
+    let mut partitions = BTreeMap::<_, BTreeSet<i32>>::new();
+    for copy in kafka.read_all(&scene.retry).await.unwrap() {
+        let of_key = partitions.entry(copy.key.unwrap()).or_default();
+        of_key.insert(copy.partition);
+    }
+    assert_eq!(partitions.len(), 4);
+    assert!(
+        partitions.values().all(|it| it.len() == 1),
+        "{partitions:?}"
     );
 }
 

@@ -180,6 +180,26 @@ impl Index {
     /// Sorts the letters by their place. Of a key, the places of the letters of one origin partition
     /// go to these letters in the order of their origins. Letters without an origin keep their places.
     pub fn into_order(self) -> Order {
+        self.into_order_and_last_turns(u64::MAX).0
+    }
+
+    /// The same, and for each target the number of the last turn before `end` whose copy goes there:
+    /// by then a task is done with the target. Turns count from 0.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane_core::Offset;
+    /// use keylane_core::redrive::{Index, IndexLimits, Letter};
+    ///
+    /// let mut index = Index::new(IndexLimits::default());
+    /// for (offset, target) in [(3, 0), (4, 1), (5, 0), (6, 1)] {
+    ///     index.add(&Letter { partition: 0, offset: Offset::new(offset), key: None, origin: None, target })?;
+    /// }
+    /// let (_, last) = index.into_order_and_last_turns(3);
+    /// assert_eq!(last, [(0, 2), (1, 1)].into());
+    /// # Ok::<(), keylane_core::redrive::TooMany>(())
+    /// ```
+    pub fn into_order_and_last_turns(self, end: u64) -> (Order, BTreeMap<u16, u64>) {
         let Self { mut entries, .. } = self;
         entries.sort_unstable_by_key(|entry| (entry.partition, entry.offset));
         entries.dedup_by_key(|entry| (entry.partition, entry.offset));
@@ -189,6 +209,16 @@ impl Index {
             offset: Offset::new(entry.offset),
         };
         let mut turns: Vec<Turn> = entries.iter().map(turn).collect();
+        let mut last_turns = BTreeMap::new();
+        let mut goes_to = |entry: &Entry, turn: u64| {
+            if turn < end {
+                let last = last_turns.entry(entry.target).or_insert(turn);
+                *last = turn.max(*last);
+            }
+        };
+        for (entry, turn) in entries.iter().zip(0..).filter(|(it, _)| !it.has_key) {
+            goes_to(entry, turn);
+        }
         let of = |at: u32| &entries[at as usize];
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let mut keyed: Vec<u32> = (0..count).filter(|at| of(*at).has_key).collect();
@@ -200,9 +230,10 @@ impl Index {
             by_origin.sort_by_key(|at| of(*at).origin_offset);
             for (place, letter) in places.iter().zip(&by_origin) {
                 turns[*place as usize] = turn(of(*letter));
+                goes_to(of(*letter), u64::from(*place));
             }
         }
-        Order::new(turns)
+        (Order::new(turns), last_turns)
     }
 }
 
@@ -254,6 +285,26 @@ mod tests {
         assert_eq!(order(&letters), expected);
         letters.reverse();
         assert_eq!(order(&letters), expected, "in any order of reading");
+    }
+
+    #[test]
+    fn the_last_turn_of_a_target_is_that_of_its_last_letter_in_the_order() {
+        let mut index = Index::new(IndexLimits::default());
+        let swapped = [(10, 9, 0), (11, 8, 1), (12, 7, 2)];
+        for (offset, origin, target) in swapped {
+            let letter = letter(offset, Some(1), Some(("a", origin)));
+            index.add(&Letter { target, ..letter }).unwrap();
+        }
+        let no_key = letter(13, None, Some(("a", 1)));
+        index
+            .add(&Letter {
+                target: 2,
+                ..no_key
+            })
+            .unwrap();
+        let last = |end| index.clone().into_order_and_last_turns(end).1;
+        assert_eq!(last(u64::MAX), [(0, 2), (1, 1), (2, 3)].into());
+        assert_eq!(last(2), [(1, 1), (2, 0)].into(), "nothing goes to 0");
     }
 
     #[test]

@@ -94,7 +94,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Of a task with this many turns, of which the first ones are done, so many of them by a copy.
+    /// A run of a task that has this many turns. The first `done` of them are done, and `copies` of
+    /// those have a copy.
     pub fn new(turns: u64, done: u64, copies: u64, settings: RunSettings) -> Self {
         let end = settings.max.map_or(turns, |max| max.min(turns));
         let canary = settings.canary.map_or(0, |it| it.copies.min(MAX_CANARY));

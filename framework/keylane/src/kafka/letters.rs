@@ -1,20 +1,19 @@
 //! Reads the records of a topic from their beginning to its end, without a group.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
-use super::fetch_queue::{FetchQueue, Forwarding};
+use super::assigned::{Assigned, Fetching};
 use super::message::NativeMessage;
 use super::read::FailedFetch;
 use super::topics::{Cluster, LastError, Lookup, NamedTopic, TopicError, TopicRole};
-use crate::kafka::config::{ClientSettings, creation_error};
+use crate::kafka::config::ClientSettings;
 use crate::record::{Arena, Record, RecordHeaders};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -57,9 +56,7 @@ pub(crate) enum Polled {
 
 /// Its calls block.
 pub(crate) struct TopicReader {
-    // Dropped before the client. rdkafka's own does not say at which offset a partition ended.
-    queue: FetchQueue,
-    client: BaseConsumer<ReaderContext>,
+    assigned: Assigned<ReaderContext>,
     topic: String,
     /// The ends of partitions that are not read to them.
     left: BTreeMap<i32, i64>,
@@ -136,7 +133,10 @@ pub(crate) fn ranges_by(
     let partitions = match cluster.look_up(&named, started, started + within)? {
         Lookup::Found { partitions } => partitions,
         Lookup::Missing => return Err(unreadable("it does not exist".to_owned())),
-        Lookup::Forbidden => return Err(unreadable("the ACLs forbid to read it".to_owned())),
+        Lookup::Forbidden => {
+            let reason = "the cluster's ACLs do not let this client read it; allow READ on it";
+            return Err(unreadable(reason.to_owned()));
+        }
     };
     let client = cluster.client();
     let range = |partition| {
@@ -158,24 +158,13 @@ impl TopicReader {
         topic: &str,
         ranges: &[LetterRange],
     ) -> Result<Self, String> {
-        let mut client: BaseConsumer<ReaderContext> = config
-            .create_with_context(ReaderContext::default())
-            .map_err(|error| creation_error(error).to_string())?;
-        let forwarding = Arc::<Forwarding>::default();
-        let queue = FetchQueue::new(&mut client, forwarding.clone(), AT_ONCE);
-        let mut list = TopicPartitionList::new();
-        let mut left = BTreeMap::new();
-        for range in ranges.iter().filter(|range| range.first < range.end) {
-            let from = Offset::Offset(range.first);
-            list.add_partition_offset(topic, range.partition, from)
-                .map_err(|error| error.to_string())?;
-            left.insert(range.partition, range.end);
-            forwarding.forward(&client, topic, range.partition);
-        }
-        client.assign(&list).map_err(|error| error.to_string())?;
+        let ranges = ranges.iter().filter(|range| range.first < range.end);
+        let from = |it: &LetterRange| (it.partition, Offset::Offset(it.first));
+        let partitions = ranges.clone().map(from);
+        let assigned = Assigned::open(config, topic, partitions, Fetching::AtOnce, AT_ONCE)?;
+        let left = ranges.map(|range| (range.partition, range.end)).collect();
         Ok(Self {
-            queue,
-            client,
+            assigned,
             topic: topic.to_owned(),
             left,
             ahead: VecDeque::new(),
@@ -193,31 +182,25 @@ impl TopicReader {
             return Ok(Polled::End);
         }
         let Self {
-            client,
-            queue,
+            assigned,
             left,
             ahead,
             arena,
             ..
         } = self;
         let mut finished = Vec::new();
-        let read = queue.read(
-            client,
-            || false,
-            timeout,
-            |message| {
-                let (partition, offset) = (message.partition(), message.offset());
-                let Some(end) = left.get(&partition).copied() else {
-                    return;
-                };
-                if offset < end {
-                    ahead.push_back((partition, record(message, arena)));
-                }
-                if offset.saturating_add(1) >= end {
-                    finished.push(partition);
-                }
-            },
-        );
+        let read = assigned.read(timeout, |message| {
+            let (partition, offset) = (message.partition(), message.offset());
+            let Some(end) = left.get(&partition).copied() else {
+                return;
+            };
+            if offset < end {
+                ahead.push_back((partition, record(message, arena)));
+            }
+            if offset.saturating_add(1) >= end {
+                finished.push(partition);
+            }
+        });
         if !self.ahead.is_empty() {
             self.ended_early = None;
         }
@@ -243,7 +226,7 @@ impl TopicReader {
             self.leave(partition);
         }
         match read.error {
-            Some(error) if is_lasting(&error) => return Err(error.to_string()),
+            Some(error) if is_lasting(&error) => return Err(reason(&error)),
             Some(error) if !is_end(&error) => {
                 tracing::debug!(topic = %self.topic, %error, "dead letters cannot be read just now");
             }
@@ -257,7 +240,7 @@ impl TopicReader {
 
     /// See [`ReaderContext::progress`].
     pub(crate) fn progress(&self) -> i64 {
-        self.client.context().progress()
+        self.assigned.client.context().progress()
     }
 
     /// How many partitions are not read to the end of their range.
@@ -268,7 +251,7 @@ impl TopicReader {
     /// Why there is nothing to read, where the client says it.
     pub(crate) fn last_error(&self) -> Option<String> {
         let ended_early = self.ended_early.clone();
-        ended_early.or_else(|| self.client.context().last_error())
+        ended_early.or_else(|| self.assigned.client.context().last_error())
     }
 
     fn leave(&mut self, partition: i32) {
@@ -278,7 +261,7 @@ impl TopicReader {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
         // It would only be fetched for nothing.
-        if let Err(error) = self.client.pause(&list) {
+        if let Err(error) = self.assigned.client.pause(&list) {
             tracing::debug!(topic = %self.topic, partition, %error, "cannot be paused");
         }
     }
@@ -312,6 +295,16 @@ pub(super) fn is_lasting(error: &KafkaError) -> bool {
                 | Code::AutoOffsetReset
         ),
         _ => false,
+    }
+}
+
+/// An error that lasts, with the fix where it is known.
+pub(super) fn reason(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(Code::TopicAuthorizationFailed) => {
+            format!("{error}; the cluster's ACLs do not let this client read it: allow READ on it")
+        }
+        _ => error.to_string(),
     }
 }
 

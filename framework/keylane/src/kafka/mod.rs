@@ -2,6 +2,7 @@
 //! queues and callbacks, queries to the brokers, the client's settings and log lines, and start-up
 //! checks.
 
+mod assigned;
 mod brokers;
 mod callbacks;
 mod client;

@@ -156,7 +156,7 @@ pub(crate) fn create_ops_topic(
         };
     }
     let advice =
-        "create it with 1 partition and cleanup.policy=compact, or allow this client to create it";
+        "create it with 1 partition and cleanup.policy=compact, or allow this client CREATE on it";
     let admin: AdminClient<LastError> = config
         .create_with_context(LastError::default())
         .map_err(|error| creation_error(error).to_string())?;
@@ -225,7 +225,7 @@ fn forbidden(
 
 fn advice_on(role: TopicRole) -> String {
     let needs = match role {
-        TopicRole::Operations => "READ and WRITE",
+        TopicRole::Operations => "READ and WRITE (and CREATE, where it does not exist)",
         _ => "WRITE (and READ, with a canary)",
     };
     format!("the cluster's ACLs do not let this client use it; allow {needs} on it")

@@ -1,16 +1,16 @@
 //! Reads a topic from any place on, one partition at a time, without a group.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::fetch_queue::{FetchQueue, Forwarding};
-use super::letters::{ReaderContext, is_end, is_lasting, record};
+use super::assigned::{Assigned, Fetching};
+use super::fetcher_wakeup::FetcherWakeup;
+use super::letters::{ReaderContext, is_end, is_lasting, reason, record};
 use super::native;
-use crate::kafka::config::{ClientSettings, creation_error};
+use crate::kafka::config::ClientSettings;
 use crate::record::{Arena, Record};
 
 /// The most records of one read.
@@ -28,8 +28,8 @@ const SEEK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// shows.
 pub(crate) struct SeekReader {
     // Dropped before the client.
-    queue: FetchQueue,
-    client: BaseConsumer<ReaderContext>,
+    wakeup: FetcherWakeup,
+    assigned: Assigned<ReaderContext>,
     topic: String,
     /// The partition that is read, and the next offset.
     place: Option<(i32, i64)>,
@@ -44,22 +44,11 @@ impl SeekReader {
         topic: &str,
         partitions: impl IntoIterator<Item = i32>,
     ) -> Result<Self, String> {
-        let mut client: BaseConsumer<ReaderContext> = config
-            .create_with_context(ReaderContext::default())
-            .map_err(|error| creation_error(error).to_string())?;
-        let forwarding = Arc::<Forwarding>::default();
-        let queue = FetchQueue::new(&mut client, forwarding.clone(), AT_ONCE);
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition_offset(topic, partition, Offset::Beginning)
-                .map_err(|error| error.to_string())?;
-            forwarding.forward(&client, topic, partition);
-        }
-        let assigned = client.assign(&list).and_then(|()| client.pause(&list));
-        assigned.map_err(|error| error.to_string())?;
+        let partitions = partitions.into_iter().map(|it| (it, Offset::Beginning));
+        let assigned = Assigned::open(config, topic, partitions, Fetching::Paused, AT_ONCE)?;
         Ok(Self {
-            queue,
-            client,
+            wakeup: FetcherWakeup::new(&assigned.client),
+            assigned,
             topic: topic.to_owned(),
             place: None,
             is_forbidden: false,
@@ -81,6 +70,7 @@ impl SeekReader {
     /// `read_committed` that is where the first open transaction begins.
     pub(crate) fn ends(&self, partition: i32, patience: Duration) -> Result<(i64, i64), String> {
         let ends = self
+            .assigned
             .client
             .fetch_watermarks(&self.topic, partition, patience);
         ends.map_err(|error| format!("its end is not known: {error}"))
@@ -96,7 +86,7 @@ impl SeekReader {
         };
         let before = self.place.take().map(|(partition, _)| partition);
         if let Some(before) = before.filter(|it| *it != partition) {
-            let paused = self.client.pause(&list(before));
+            let paused = self.assigned.client.pause(&list(before));
             paused.map_err(|error| error.to_string())?;
         }
         let deadline = Instant::now() + SEEK_WITHIN;
@@ -104,7 +94,7 @@ impl SeekReader {
             let mut to = list(partition);
             to.set_partition_offset(&topic, partition, Offset::Offset(offset))
                 .map_err(|error| error.to_string())?;
-            let refused = native::seek(&self.client, &mut to, SEEK_WITHIN);
+            let refused = native::seek(&self.assigned.client, &mut to, SEEK_WITHIN);
             let Some(code) = refused.into_iter().flatten().next() else {
                 break;
             };
@@ -115,8 +105,10 @@ impl SeekReader {
             std::thread::sleep(SEEK_AGAIN_AFTER);
         }
         if before != Some(partition) {
-            let resumed = self.client.resume(&list(partition));
+            let resumed = self.assigned.client.resume(&list(partition));
             resumed.map_err(|error| error.to_string())?;
+            let resumed = [(&*self.topic, partition)].into_iter();
+            self.wakeup.wake(&self.assigned.client, resumed);
         }
         self.place = Some((partition, offset));
         Ok(())
@@ -126,7 +118,7 @@ impl SeekReader {
     pub(crate) fn serve(&self) {
         for _ in 0..EVENTS_AT_ONCE {
             // Records are on the queue of our own.
-            let _ = self.client.poll(Duration::ZERO);
+            let _ = self.assigned.client.poll(Duration::ZERO);
         }
     }
 
@@ -137,8 +129,7 @@ impl SeekReader {
         mut take: impl FnMut(Record),
     ) -> Result<(), String> {
         let Self {
-            client,
-            queue,
+            assigned,
             place,
             is_forbidden,
             arena,
@@ -147,17 +138,12 @@ impl SeekReader {
         let Some((partition, next)) = place else {
             return Ok(());
         };
-        let read = queue.read(
-            client,
-            || false,
-            wait,
-            |message| {
-                if message.partition() == *partition && message.offset() >= *next {
-                    *next = message.offset() + 1;
-                    take(record(message, arena));
-                }
-            },
-        );
+        let read = assigned.read(wait, |message| {
+            if message.partition() == *partition && message.offset() >= *next {
+                *next = message.offset() + 1;
+                take(record(message, arena));
+            }
+        });
         // The end of the log is an error, with its offset.
         let ends = read.failed_fetches.iter();
         for end in ends.filter(|end| end.partition == *partition) {
@@ -166,7 +152,7 @@ impl SeekReader {
         match read.error {
             Some(error) if is_lasting(&error) => {
                 *is_forbidden |= error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed);
-                Err(error.to_string())
+                Err(reason(&error))
             }
             Some(error) if !is_end(&error) => {
                 tracing::debug!(topic = %self.topic, %error, "cannot be read just now");
@@ -186,14 +172,18 @@ impl SeekReader {
         patience: Duration,
         mut take: impl FnMut(Record),
     ) -> Result<(), String> {
-        let mut moved = (Instant::now(), self.place, self.client.context().progress());
+        let mut moved = (
+            Instant::now(),
+            self.place,
+            self.assigned.client.context().progress(),
+        );
         while let Some((partition, next)) = self.place.filter(|(_, next)| *next < end) {
             self.read(POLL, &mut take)?;
-            let progress = self.client.context().progress();
+            let progress = self.assigned.client.context().progress();
             if (self.place, progress) != (moved.1, moved.2) {
                 moved = (Instant::now(), self.place, progress);
             } else if moved.0.elapsed() >= patience {
-                let reason = self.client.context().last_error();
+                let reason = self.assigned.client.context().last_error();
                 let reason = reason.unwrap_or_else(|| "the brokers gave no reason".to_owned());
                 return Err(format!(
                     "nothing arrived within {patience:?} from offset {next} of partition {partition} on, and {end} is \
@@ -210,6 +200,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use rdkafka::types::RDKafkaApiKey;
 
     use super::*;
     use crate::kafka::config::reader_config;
@@ -233,10 +224,16 @@ mod tests {
 
         let config = reader_config(broker.bootstrap_servers(), &BTreeMap::new()).unwrap();
         let mut reader = SeekReader::open(&config, "dead", [0]).unwrap();
+        broker.remember_requests();
         reader.seek(0, 0).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
+        // Its fetcher would sleep for up to a second.
+        while broker.requests(RDKafkaApiKey::ListOffsets) == 0 {
+            assert!(Instant::now() < deadline, "the fetcher is not woken");
+            std::thread::sleep(SEEK_AGAIN_AFTER);
+        }
         // The client fetches ahead, and its statistics say so.
-        while reader.client.context().progress() < 5 {
+        while reader.assigned.client.context().progress() < 5 {
             assert!(Instant::now() < deadline, "the statistics are not served");
             reader.serve();
             std::thread::sleep(SEEK_AGAIN_AFTER);

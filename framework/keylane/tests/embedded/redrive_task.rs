@@ -16,6 +16,7 @@ use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const PARTITIONS: i32 = 2;
@@ -244,28 +245,33 @@ async fn what_matches_is_copied_once_in_the_order_of_its_keys_and_recorded() {
 }
 
 /// A task that is stopped after its first transaction. It does not go on before the stop arrives.
-async fn stopped(scene: &Scene, id: &str) -> Ended {
-    let stop = Arc::new(tokio::sync::Notify::new());
-    let of_progress = stop.clone();
+async fn stopped(task: RedriveTask) -> Ended {
+    let [stop, passes] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
+    let (of_progress, passed) = (stop.clone(), passes.clone());
     let (arrives, arrived) = mpsc::channel::<()>();
-    let task = scene.task().id(id).rate(4).on_progress(move |it| {
+    let task = task.on_progress(move |it| {
         if it.done > 0 {
             of_progress.notify_one();
-            // The stop drops the sender.
             let _ = arrived.recv_timeout(PATIENCE);
         }
     });
     let stop = async move {
         stop.notified().await;
+        passed.notify_one();
+    };
+    // It is polled after the run, which has the stop by then.
+    let goes_on = async move {
+        passes.notified().await;
         drop(arrives);
     };
-    task.stop(stop).run().await.unwrap()
+    let (ended, ()) = tokio::join!(task.stop(stop).run(), goes_on);
+    ended.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_was_stopped_is_resumed_and_another_one_is_refused_until_it_takes_over() {
     let scene = Scene::with((0..20).map(|it| letter(it, 0))).await;
-    let first = stopped(&scene, "first").await;
+    let first = stopped(scene.task().id("first").window(3)).await;
     assert_eq!(first.state, TaskState::Running);
     assert!((1..20).contains(&first.progress.done), "{first:?}");
 
@@ -303,7 +309,7 @@ async fn a_task_that_was_stopped_is_resumed_and_another_one_is_refused_until_it_
     assert!(matches!(error, RedriveTaskError::IdTaken { .. }), "{error}");
 
     scene.write((20..40).map(|it| letter(it, 0))).await;
-    stopped(&scene, "third").await;
+    stopped(scene.task().id("third").window(3)).await;
     let fourth = scene.task().id("fourth").take_over().run().await.unwrap();
     assert_eq!(fourth.state, TaskState::Done);
     assert_eq!(
@@ -371,10 +377,10 @@ async fn a_task_is_cancelled_by_the_operations_topic_and_letters_are_resolved_th
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_to_end_counts_though_its_process_is_gone_or_it_cannot_be_read() {
     let scene = Scene::with((0..2_000).map(|it| letter(it, 0))).await;
-    let first = stopped(&scene, "first").await;
+    let first = stopped(scene.task().id("first").rate(4)).await;
     assert_eq!(first.state, TaskState::Running);
     scene.ops().cancel("first", "grace", "no").await.unwrap();
-    let second = stopped(&scene, "second").await;
+    let second = stopped(scene.task().id("second").rate(4)).await;
     assert_eq!(second.state, TaskState::Running, "it has begun");
     let state = scene.ops().read().await.unwrap();
     let first = state.task("first").unwrap().record;
@@ -428,6 +434,32 @@ async fn a_target_that_no_copy_needs_may_be_gone() {
     assert_eq!(targets, [("tasks-retry".to_owned(), 1)]);
     let ended = scene.task().run().await.unwrap();
     assert_eq!((ended.counts.handled, ended.progress.copied()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_has_all_its_copies_may_be_gone_when_a_task_is_resumed() {
+    let old = (0..5).map(|it| letter(it, 0).header("keylane-retry-topic", "old-retry"));
+    let scene = Scene::with(old.chain((5..10).map(|it| letter(it, 0)))).await;
+    scene.broker.create_topic("old-retry", 1).unwrap();
+    let stopped = stopped(scene.task().id("first").window(5)).await;
+    assert_eq!(
+        (stopped.state, stopped.progress.done),
+        (TaskState::Running, 5)
+    );
+    let answers = |topic: &str, error| scene.broker.cluster().topic_error(topic, error).unwrap();
+    let missing = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    answers("old-retry", missing);
+    answers("tasks-retry", missing);
+    let resume = || scene.task().group("billing").resume("first");
+    let error = resume().await.unwrap_err().to_string();
+    assert!(error.contains("tasks-retry cannot be used"), "{error}");
+    answers("tasks-retry", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
+    let ended = resume().await.unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.copied()),
+        (TaskState::Done, 10)
+    );
+    assert_eq!(scene.values().await, numbers(5..10));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

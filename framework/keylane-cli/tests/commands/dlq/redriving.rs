@@ -357,33 +357,38 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(copies(&letters, RETRY).len(), 2);
 }
 
-/// A task that stops after its first copy: it does not go on before the stop arrives, and each of
-/// the others would take a second.
+/// A task that stops after its first copy: it does not go on before the stop arrives.
 async fn stopped(letters: &Letters, id: &str) {
-    let stop = Arc::new(Notify::new());
-    let of_progress = stop.clone();
+    let [stop, passes] = [(); 2].map(|()| Arc::new(Notify::new()));
+    let (of_progress, passed) = (stop.clone(), passes.clone());
     let (arrives, arrived) = mpsc::channel::<()>();
-    let ended = RedriveTask::of(DLQ)
+    let task = RedriveTask::of(DLQ)
         .bootstrap_servers(letters.scene.broker.bootstrap_servers())
         .id(id)
         .by("ada")
         .window(1)
-        .rate(1)
         .on_progress(move |it| {
             if it.done > 0 {
                 of_progress.notify_one();
-                // The stop drops the sender.
                 let _ = arrived.recv_timeout(PATIENCE);
             }
         })
         .stop(async move {
             stop.notified().await;
-            drop(arrives);
-        })
-        .run()
-        .await
-        .unwrap();
-    assert_eq!(ended.state, TaskState::Running, "{ended:?}");
+            passed.notify_one();
+        });
+    // It is polled after the run, which has the stop by then.
+    let goes_on = async move {
+        passes.notified().await;
+        drop(arrives);
+    };
+    let (ended, ()) = tokio::join!(task.run(), goes_on);
+    let ended = ended.unwrap();
+    assert_eq!(
+        (ended.state, ended.progress.done),
+        (TaskState::Running, 1),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,6 +124,9 @@ pub struct TaskRecord {
     pub(crate) target: Target,
     /// The topics that its copies go to.
     pub targets: Vec<String>,
+    /// The targets as they were when it was started. A record of an earlier version has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partitions: Vec<TargetPartitions>,
     /// How many times the same record may be written back.
     pub max_count: u32,
     /// Its settings.
@@ -165,6 +168,34 @@ pub struct TaskRecord {
     /// Why it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A target topic as it was when a task was started. Its form is an array.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(String, i32, u64)", into = "(String, i32, u64)")]
+pub(crate) struct TargetPartitions {
+    pub(crate) topic: String,
+    /// How many it had. Copies go to these, also where it has more by now: a key's copies stay in one
+    /// partition.
+    pub(crate) count: i32,
+    /// The last turn whose copy goes there, from 0.
+    pub(crate) last_turn: u64,
+}
+
+impl From<(String, i32, u64)> for TargetPartitions {
+    fn from((topic, count, last_turn): (String, i32, u64)) -> Self {
+        Self {
+            topic,
+            count,
+            last_turn,
+        }
+    }
+}
+
+impl From<TargetPartitions> for (String, i32, u64) {
+    fn from(it: TargetPartitions) -> Self {
+        (it.topic, it.count, it.last_turn)
+    }
 }
 
 /// A run that went on with a task.
@@ -273,7 +304,7 @@ pub struct Resolution {
 }
 
 impl TaskRecord {
-    /// One that runs, with nothing else said about it.
+    /// The record of a task that runs, with nothing else said about it.
     pub(crate) fn new(topic: &str, group: &str, target: Target, max_count: u32) -> Self {
         Self {
             v: VERSION,
@@ -283,6 +314,7 @@ impl TaskRecord {
             filter: String::new(),
             target,
             targets: Vec::new(),
+            partitions: Vec::new(),
             max_count,
             settings: TaskSettings::default(),
             edit: None,
@@ -356,7 +388,7 @@ impl CancelRequest {
         format!("by {}: {}", self.who, self.why)
     }
 
-    /// One that cannot be read, as a newer version may write it, ends the task all the same.
+    /// A request that cannot be read, as a newer version may write it, ends the task all the same.
     pub(crate) fn read(value: &[u8]) -> Self {
         read(value).unwrap_or_else(|_| {
             Self::new(
@@ -455,6 +487,7 @@ mod tests {
             percent: 90,
         });
         task.ranges = vec![LetterRange::new(1, 2, 3)];
+        task.partitions = vec![("retry".to_owned(), 4, 59).into()];
         (0..25).for_each(|it| task.resume(&format!("operator {it}"), None, "here"));
         assert_eq!(task.resumes.len(), 20);
         assert_eq!(task.resumes[19].who, "operator 24");
@@ -467,6 +500,7 @@ mod tests {
         assert_eq!(json["state"], "canary-failed");
         assert_eq!(json["target"]["to"], "retry-topic");
         assert_eq!(json["ranges"][0][2], 3);
+        assert_eq!(json["partitions"][0][1], 4);
         json["later"] = serde_json::json!({ "a": 1 });
         let value = serde_json::to_vec(&json).unwrap();
         assert_eq!(read::<TaskRecord>(&value).unwrap(), read_back);

@@ -17,7 +17,7 @@ use super::records::{
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     tasks: usize,
-    /// Of the values of tasks, orders aside.
+    /// The bytes of the values of tasks, orders aside.
     task_bytes: usize,
     resolutions: usize,
     resolution_bytes: usize,
@@ -90,7 +90,7 @@ struct Entry {
     progress: Option<TaskProgress>,
     cancel: Option<CancelRequest>,
     chunks: BTreeMap<u32, Bytes>,
-    /// Of the values of record, progress and cancel.
+    /// The bytes of the values of record, progress and cancel.
     bytes: [usize; 3],
 }
 
@@ -393,7 +393,8 @@ impl OpsState {
         }
     }
 
-    /// One that runs comes last, and so does one whose start was not read: it is the newest.
+    /// The oldest task. A task that runs comes last, and so does one whose start was not read: it is
+    /// the newest.
     fn oldest(&self, has: impl Fn(&Entry) -> bool) -> Option<String> {
         let entries = self.tasks.iter().filter(|(_, entry)| has(entry));
         let age = |entry: &Entry| {

@@ -33,13 +33,13 @@ pub(super) struct CanaryWatch {
 /// They are kept: each new one has to connect.
 struct Clients {
     operator: Operator,
-    /// For the ends of the topics.
+    /// It is asked for the ends of the topics.
     cluster: Cluster,
 }
 
 struct Watched {
     topic: String,
-    /// By partition: what is read up to here.
+    /// By partition: the offset behind the last record that was read.
     next: BTreeMap<i32, i64>,
     reader: Option<SeekReader>,
 }

@@ -8,7 +8,7 @@ pub(super) struct Limit {
     turns: u64,
     /// Since when transactions have been too slow.
     slow_since: Option<Instant>,
-    /// One was too slow: doubling would make every second one too slow.
+    /// A transaction was too slow: doubling would make every second one too slow.
     grows_slowly: bool,
 }
 
@@ -25,12 +25,12 @@ impl Limit {
         self.turns
     }
 
-    /// One with so many turns was refused, and it is not known for which of them.
+    /// A transaction with so many turns was refused, and it is not known for which of them.
     pub(super) fn refused(&mut self, turns: u64) {
         self.turns = (turns / 2).max(1);
     }
 
-    /// One with so many turns was too slow. Returns whether fewer are to be tried.
+    /// A transaction with so many turns was too slow. Returns whether fewer are to be tried.
     #[must_use]
     pub(super) fn slow(&mut self, turns: u64, now: Instant, patience: Duration) -> bool {
         let since = *self.slow_since.get_or_insert(now);
@@ -39,7 +39,7 @@ impl Limit {
         now.saturating_duration_since(since) < patience
     }
 
-    /// One was committed.
+    /// A transaction was committed.
     pub(super) fn committed(&mut self, window: u32) {
         self.slow_since = None;
         self.turns = match self.grows_slowly {

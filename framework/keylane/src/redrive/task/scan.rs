@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use keylane_core::Offset;
-use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, TooMany};
+use keylane_core::redrive::{Index, IndexLimits, Letter, LetterOrigin, Order, TooMany};
 
 use super::super::ops::Handled;
-use super::super::{LetterRange, Redrive, RedriveTaskError};
+use super::super::{LetterRange, Letters, Redrive, RedriveTaskError};
+use super::RedriveTask;
 use super::report::Refusals;
 use crate::dead_letter::{Filter, Fingerprint, StoredLetter};
+use crate::kafka::log_of;
 
 /// More are not told apart.
 const MOST_FINGERPRINTS: usize = 10_000;
 const MOST_GROUPS: usize = 20;
-/// Of the letters that are copied.
+/// The most topics that copies go to.
 const MOST_TARGETS: usize = 100;
-/// Of the letters that match.
+/// The most topics that matching letters name.
 const MOST_NAMES: usize = 10_000;
 
 /// What was found.
@@ -146,6 +148,16 @@ impl Scan {
         Ok(counted.collect())
     }
 
+    /// The order of the copies, and the last turn of each topic that copies go to, of the first `max`
+    /// turns.
+    pub(super) fn into_order(self, max: Option<u64>) -> (Order, BTreeMap<String, u64>) {
+        let Self { index, targets, .. } = self;
+        let (order, last) = index.into_order_and_last_turns(max.unwrap_or(u64::MAX));
+        let named = targets.into_iter();
+        let last = named.filter_map(|(name, number)| Some((name, *last.get(&number)?)));
+        (order, last.collect())
+    }
+
     /// The group of the task: the one that was given, or the only one that letters name.
     pub(super) fn group(&self, given: Option<&str>) -> Result<String, RedriveTaskError> {
         let mut groups = self.groups.iter().map(String::as_str);
@@ -164,6 +176,39 @@ impl Scan {
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
         (counts, other)
+    }
+}
+
+impl RedriveTask {
+    /// The first pass. Its future holds nothing of the task that threads cannot share.
+    pub(super) fn scan(
+        &self,
+        with_fingerprints: bool,
+    ) -> impl Future<Output = Result<Scan, RedriveTaskError>> + Send + '_ {
+        let connection = self.connection.clone();
+        let mut letters = Letters::of(&self.topic)
+            .bootstrap_servers(connection.bootstrap_servers.clone())
+            .kafka_settings(connection.kafka.clone())
+            .patience(connection.patience);
+        if let Some(ranges) = &self.ranges {
+            letters = letters.ranges(ranges.iter().copied());
+        }
+        let (filter, group, redrive) = (&self.filter, self.group.as_deref(), &self.redrive);
+        let name = self.topic.clone();
+        async move {
+            // Before the letters: the topic may be re-created while they are read.
+            let (config, patience) = (connection.side_client()?, connection.patience);
+            let log = tokio::task::spawn_blocking(move || log_of(&config, &name, patience));
+            let log = log.await.unwrap_or_default();
+            let mut letters = letters.read().await?;
+            let mut scan = Scan::new(with_fingerprints, log);
+            while let Some(letter) = letters.next().await {
+                scan.add(&letter?, filter, group, redrive)?;
+            }
+            scan.ranges = letters.ranges().to_vec();
+            scan.not_letters = letters.not_letters();
+            Ok(scan)
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! How a run of a task begins: with the lock, and a look at what was done before.
 
-use std::collections::BTreeMap;
-
 use tokio_util::sync::CancellationToken;
 
 use super::OnProgress;
 use super::canary::CanaryWatch;
-use super::executor::{Executor, not_written};
+use super::ending::not_written;
+use super::executor::Executor;
+use super::lock::{Lock, TakeLock};
 use super::report::Ended;
 use super::scan::Scan;
-use crate::kafka::{OpsEnd, OpsLog, writable_topics};
-use crate::producer::transactions::Transactions;
+use super::targets::{self, check_targets};
+use crate::kafka::{OpsEnd, OpsLog};
 use crate::redrive::RedriveTaskError;
 use crate::redrive::connection::Connection;
 use crate::redrive::edit::{Edit, MergePatch};
@@ -32,6 +32,7 @@ pub(super) struct Setup {
     pub(super) edit: Option<Box<dyn Edit>>,
     pub(super) stop: CancellationToken,
     pub(super) on_progress: OnProgress,
+    pub(super) take_lock: TakeLock,
 }
 
 /// What is run.
@@ -63,12 +64,9 @@ pub(super) fn execute(setup: Setup, start: Start) -> Result<Ended, RedriveTaskEr
 }
 
 impl Setup {
-    pub(super) fn lock(&self) -> Result<Transactions, RedriveTaskError> {
+    pub(super) fn lock(&self) -> Result<Box<dyn Lock>, RedriveTaskError> {
         let id = format!("keylane-redrive/{}/{}", self.group, self.topic);
-        let Connection {
-            patience, kafka, ..
-        } = &self.connection;
-        let lock = Transactions::take(self.connection.servers(), kafka.as_map(), &id, *patience);
+        let lock = (self.take_lock)(&self.connection, &id);
         lock.map_err(|error| RedriveTaskError::Lock {
             reason: error.to_string(),
         })
@@ -132,7 +130,7 @@ impl Setup {
     /// a redrive that runs every minute would fill the topic.
     fn begin(
         self,
-        lock: Transactions,
+        lock: Box<dyn Lock>,
         log: OpsLog,
         state: &OpsState,
         id: String,
@@ -145,8 +143,9 @@ impl Setup {
         record.targets = scan.targets()?.into_keys().collect();
         check_targets(&record.targets, topic, ops.name())?;
         record.log = state.log(topic).map(str::to_owned);
-        let partitions = self.partitions(&record)?;
-        let order = scan.index.into_order();
+        let partitions = targets::counts(&self.connection, &record.targets)?;
+        let (order, last_turns) = scan.into_order(record.settings.max);
+        record.partitions = targets::at_beginning(&partitions, &last_turns);
         record.counts.turns = order.len();
         let mut records = Vec::new();
         if let Some(old) = state.running(topic) {
@@ -201,7 +200,7 @@ impl Setup {
 
     fn resume(
         mut self,
-        lock: Transactions,
+        lock: Box<dyn Lock>,
         log: OpsLog,
         state: &OpsState,
         id: String,
@@ -223,7 +222,7 @@ impl Setup {
         }
         let progress = task.progress.cloned();
         let progress = progress.ok_or_else(|| unread("its progress is missing".to_owned()))?;
-        let partitions = self.partitions(&record)?;
+        let partitions = targets::left(&self.connection, &record, progress.done)?;
         let cancel = task.cancel.cloned();
         // An executor that has lost the lock waits for the progress of another run.
         let progress = progress.of_run(fastrand::u32(..));
@@ -242,31 +241,4 @@ impl Setup {
         executor.cancel(cancel);
         executor.run()
     }
-
-    fn partitions(&self, record: &TaskRecord) -> Result<BTreeMap<String, i32>, RedriveTaskError> {
-        let config = self.connection.side_client()?;
-        let patience = self.connection.patience;
-        writable_topics(&config, &record.targets, patience)
-            .map_err(|(topic, reason)| RedriveTaskError::Target { topic, reason })
-    }
-}
-
-/// Copies on these topics would be dead letters, or records of tasks.
-pub(super) fn check_targets<'a>(
-    targets: impl IntoIterator<Item = &'a String>,
-    topic: &str,
-    ops_topic: &str,
-) -> Result<(), RedriveTaskError> {
-    for target in targets {
-        let what = match target {
-            it if it == topic => "it is the dead-letter topic itself",
-            it if it == ops_topic => "it is the operations topic",
-            _ => continue,
-        };
-        return Err(RedriveTaskError::Target {
-            topic: target.clone(),
-            reason: format!("{what}; name another one"),
-        });
-    }
-    Ok(())
 }
