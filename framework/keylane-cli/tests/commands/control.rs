@@ -148,6 +148,20 @@ async fn the_exit_code_says_where_members_have_not_applied_an_order_or_refuse_it
     );
     let shown = scene.keylane(&["control", "show", GROUP]);
     assert!(shown.output.contains("refuses records"), "{shown:?}");
+
+    // Neither of them is a member.
+    let prune = |more: &[&str]| scene.keylane(&[&["control", "prune", GROUP][..], more].concat());
+    let tried = prune(&["--dry-run"]);
+    assert_eq!(tried.code, 0, "{tried:?}");
+    for part in ["ack/one", "ack/two", "would be taken out"] {
+        assert!(tried.output.contains(part), "{tried:?}");
+    }
+    assert_eq!(prune(&[]).code, 0);
+    let shown = scene.keylane(&["control", "show", GROUP]);
+    assert!(!shown.output.contains("member"), "{shown:?}");
+    assert!(shown.output.contains("pause"), "{shown:?}");
+    let nothing = prune(&[]);
+    assert!(nothing.messages.contains("nothing"), "{nothing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

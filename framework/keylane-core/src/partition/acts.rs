@@ -95,9 +95,12 @@ impl<R> Partition<R> {
     }
 
     /// What operators order of this member alone: the keys that it pauses and the offsets that it
-    /// skips by itself. Settled ones may be among these.
-    pub fn own_orders(&self) -> &PartitionDirectives {
-        self.directed.own_orders()
+    /// is still to skip by itself.
+    pub fn own_orders(&self) -> PartitionDirectives {
+        let mut orders = self.directed.own_orders().clone();
+        let skips = &mut orders.skips;
+        skips.retain(|&offset, _| self.ledger.standing(offset) != Standing::Settled);
+        orders
     }
 
     /// Takes over what an earlier epoch of the same assignment had as its

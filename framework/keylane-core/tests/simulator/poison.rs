@@ -308,10 +308,12 @@ fn with_acts(random: &mut Random) -> Chances {
     }
 }
 
-/// No order hides a killer, and none makes a neighbour one.
+/// No order hides a killer for good, and none makes a neighbour one. A paused key is not watched:
+/// others make progress, and the care for a killer that is not suspected yet ends. So each pause may
+/// cost one more start.
 #[test]
 fn operators_who_pause_skip_and_give_up_records_hide_no_killer_and_none_of_theirs_starts() {
-    for_runs(200, |random| {
+    for_runs(60, |random| {
         let killers = random.index(4);
         let size = Size {
             subscriptions: 1 + random.index(2),
@@ -326,16 +328,17 @@ fn operators_who_pause_skip_and_give_up_records_hide_no_killer_and_none_of_their
         world.run();
         expect_right_blame(&world);
         assert!(
-            world.starts <= 1 + most_starts * killers as u32,
-            "{} starts for {killers}",
-            world.starts
+            world.starts <= 1.max(most_starts * killers as u32 + world.pauses),
+            "{} starts for {killers}, with {} pauses",
+            world.starts,
+            world.pauses
         );
     });
 }
 
 #[test]
 fn orders_hold_where_partitions_move_and_processes_are_killed_by_nobody() {
-    for_runs(100, |random| {
+    for_runs(30, |random| {
         let size = Size {
             members: 2,
             subscriptions: 1 + random.index(2),

@@ -277,7 +277,7 @@ impl Follower {
         let closing = closing.spawn(move || drop(old));
         self.closing.extend(closing.ok());
         self.read = nothing_read(self.answers_ids);
-        self.acks = Acks::default();
+        (self.acks, self.foreign) = (Acks::default(), None);
         self.replaced.get_or_insert(why);
         (self.is_rereading, self.is_lost) = (true, false);
         self.tail.end(ANSWER_WITHIN)

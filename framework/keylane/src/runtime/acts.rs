@@ -82,7 +82,7 @@ pub(super) fn act(owned: &mut OwnedPartition, Act { note, kind }: Act, now: Mome
 /// the order is refused: it would be forgotten.
 fn keep(owned: &OwnedPartition) -> Result<(), ActRefused> {
     let core = &owned.core;
-    match owned.own_orders.note(core.epoch(), core.own_orders()) {
+    match owned.own_orders.note(core.epoch(), &core.own_orders()) {
         true => Ok(()),
         false => Err(ActRefused::Draining),
     }

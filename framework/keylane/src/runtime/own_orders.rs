@@ -68,11 +68,19 @@ impl OwnOrders {
 /// The assignment is over, and so is its last owner.
 impl Drop for OwnOrders {
     fn drop(&mut self) {
-        let paused_keys = lock(&self.known).orders.paused_keys.len();
+        let known = lock(&self.known);
+        let (paused_keys, skips) = (known.orders.paused_keys.len(), known.orders.skips.len());
         if paused_keys > 0 {
             tracing::info!(
                 topic = %self.topic, partition = self.partition, paused_keys,
                 "the keys that this member alone has paused are resumed: the partition is given up"
+            );
+        }
+        if skips > 0 {
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition, skips,
+                "skips that were ordered of this member alone are not carried out: the partition is given up; order them \
+                 of its next owner, or by the control topic"
             );
         }
     }

@@ -513,6 +513,16 @@ impl Owner {
                 "attempts were dropped unfinished: the drain time-out passed; their records will be delivered again"
             );
         }
+        let core = &owned.core;
+        owned.own_orders.note(core.epoch(), &core.own_orders());
+        let orders = owned.dead_letter_orders.len();
+        if orders > 0 {
+            tracing::warn!(
+                topic = %owned.source.topic, partition = owned.source.partition, orders,
+                "dead letters that were ordered of this member are not written: the partition is given up, or its log \
+                 has changed; order them again where their records are"
+            );
+        }
         owned.progress.drained.store(drained, Ordering::Relaxed);
     }
 }

@@ -910,8 +910,12 @@ fn what_a_member_orders_by_itself_is_inherited_by_its_next_epoch() {
     let mut before = partition(settings());
     before.pause_key(7, at(0)).unwrap();
     before.skip(Offset::new(1), note(), at(0)).unwrap();
+    before.skip(Offset::new(2), note(), at(0)).unwrap();
+    let delivered = before.deliver(delivery(2, Some(8)), at(0));
+    assert_eq!(delivered, Delivered::SkippedByOperator);
+    assert_eq!(before.own_orders().skips.len(), 1, "2 is settled");
     let mut next = partition(settings());
-    next.inherit_own_orders(before.own_orders().clone());
+    next.inherit_own_orders(before.own_orders());
     deliver(&mut next, 0, 7);
     assert_eq!(
         next.deliver(delivery(1, Some(8)), at(0)),

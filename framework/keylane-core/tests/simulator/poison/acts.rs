@@ -25,11 +25,13 @@ impl World {
         let lanes = &self.logs[log].lanes;
         let key = lane_name(lanes[self.random.index(lanes.len())]);
         let offset = self.any_offset(process.owner(log));
+        forget_turn(process.owner(log));
         match self.random.below(8) {
             0 | 1 => {
                 let paused = &mut self.logs[log].directives.paused_keys;
                 if !paused.remove(&key) {
                     paused.insert(key);
+                    self.pauses += 1;
                 }
             }
             2 => {
@@ -38,7 +40,10 @@ impl World {
                     skips.insert(Offset::new(offset), note().into());
                 }
             }
-            3 => pause_or_resume(process.owner(log), key, self.now),
+            3 => {
+                self.pauses += 1;
+                pause_or_resume(process.owner(log), key, self.now);
+            }
             4 => self.skip(process, log, offset),
             5 | 6 => self.dead_letter(process, log, offset),
             _ => {
@@ -67,12 +72,14 @@ impl World {
         if self.chances.acts_left == 0 {
             for key in std::mem::take(&mut owner.own_keys) {
                 owner.partition.resume_key(key, now);
+                forget_turn(owner);
             }
         }
         if owner.given == directives {
             return;
         }
         owner.given = directives.clone();
+        forget_turn(owner);
         for verdict in owner.partition.direct(directives, now) {
             self.skipped(process, log, &verdict);
         }
@@ -179,10 +186,16 @@ impl Owner {
         self.own_skips.clone_from(&before.own_skips);
         let orders = match fault {
             Fault::ForgetsOwnOrders => PartitionDirectives::default(),
-            _ => before.partition.own_orders().clone(),
+            _ => before.partition.own_orders(),
         };
         self.partition.inherit_own_orders(orders);
     }
+}
+
+/// Those that are named for the next turn of others may be paused or given up by an order: then this
+/// turn is lost, and the next trial comes first.
+fn forget_turn(owner: &mut Owner) {
+    owner.last_trial.others_wait = false;
 }
 
 fn pause_or_resume(owner: &mut Owner, key: u64, now: Moment) {

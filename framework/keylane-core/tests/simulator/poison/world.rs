@@ -106,6 +106,8 @@ pub(crate) struct World {
     /// The most that an owner has begun with.
     pub(crate) most_unclean_starts: u32,
     blamed: Vec<(usize, i64)>,
+    /// How many times a key was paused.
+    pub(crate) pauses: u32,
     /// What operators have skipped, or ordered the dead letters of.
     pub(super) ordered: BTreeSet<(usize, i64)>,
 }
@@ -171,6 +173,7 @@ impl World {
             deaths: 0,
             most_unclean_starts: 0,
             blamed: Vec::new(),
+            pauses: 0,
             ordered: BTreeSet::new(),
         }
     }
