@@ -6,7 +6,7 @@ use keylane::{NewTask, TaskProducer};
 use serde::{Deserialize, Serialize};
 
 /// The keys.
-const VEHICLES: u64 = 120;
+const VEHICLES: u64 = 180;
 
 /// A vehicle at a gate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! The tree of commands.
 
 mod dlq;
+#[cfg(test)]
+mod documented;
 mod redrive;
 
 use std::io;

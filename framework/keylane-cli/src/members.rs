@@ -29,7 +29,9 @@ pub(crate) struct Figures {
     pub(crate) parked: u64,
     pub(crate) not_due: u64,
     pub(crate) workable_lag: Option<Duration>,
-    /// The record that the commit waits for; `None` where all that was delivered is settled.
+    /// The lowest offset that is not settled, as far as anything was delivered.
+    pub(crate) watermark: Option<i64>,
+    /// The record there, where it was delivered.
     pub(crate) oldest: Option<OldestRecord>,
     /// The key that takes the most time in attempts; `None` where the member did not answer that.
     pub(crate) hot_key: Option<Option<HotKey>>,
@@ -76,6 +78,7 @@ struct Partition {
     parked: u64,
     not_due: u64,
     workable_lag_seconds: Option<f64>,
+    watermark: Option<i64>,
     oldest: Option<OldestRecord>,
 }
 
@@ -156,6 +159,7 @@ impl Members {
                 parked: partition.parked,
                 not_due: partition.not_due,
                 workable_lag: workable.and_then(|it| Duration::try_from_secs_f64(it).ok()),
+                watermark: partition.watermark,
                 oldest: partition.oldest,
                 hot_key,
             };
@@ -237,7 +241,8 @@ mod tests {
     #[test]
     fn the_hottest_key_of_a_partition_is_the_first_of_its_list() {
         let detail = r#"{"partitions": [
-            {"topic": "a", "partition": 0, "running": 2, "parked": 1, "not_due": 5, "workable_lag_seconds": 1.5},
+            {"topic": "a", "partition": 0, "running": 2, "parked": 1, "not_due": 5, "workable_lag_seconds": 1.5,
+             "watermark": 8, "oldest": null},
             {"topic": "a", "partition": 1, "running": 0, "parked": 0, "not_due": 0, "workable_lag_seconds": null}
         ]}"#;
         let lists = r#"{"by_records": [], "by_waiting": [], "by_time": [
@@ -250,6 +255,7 @@ mod tests {
         members.add(serde_json::from_str(detail).unwrap(), Some(&lists));
         let first = members.of("a", 0).unwrap();
         assert_eq!((first.running, first.parked, first.not_due), (2, 1, 5));
+        assert_eq!((first.watermark, first.oldest.is_none()), (Some(8), true));
         assert_eq!(first.workable_lag, Some(Duration::from_millis(1_500)));
         let hot_key = |figures: &Figures| figures.hot_key.clone().map(|it| it.map(|it| it.hash));
         assert_eq!(hot_key(first), Some(Some("a0".to_owned())));

@@ -159,8 +159,8 @@ fn doing(offset: i64, figures: Option<&Figures>) -> [Cell; 3] {
             Cell::count(oldest.attempts.into()),
             cut_text(oldest.last_error.as_deref()),
         ],
-        // It is settled, and the next commit says so.
-        Some(oldest) if oldest.offset > offset => {
+        // The next commit says so.
+        _ if figures.watermark > Some(offset) => {
             [Cell::text("settled"), Cell::Nothing, Cell::Nothing]
         }
         _ => unknown,
@@ -180,18 +180,29 @@ mod tests {
             state: "waiting".to_owned(),
             last_error: Some("503".to_owned()),
         };
-        let figures = |oldest| Figures {
+        let figures = |watermark, oldest| Figures {
             running: 0,
             parked: 0,
             not_due: 0,
             workable_lag: None,
+            watermark,
             oldest,
             hot_key: None,
         };
         let state = |figures: Option<Figures>| doing(7, figures.as_ref())[0].clone();
-        assert_eq!(state(Some(figures(Some(oldest(7))))), Cell::text("waiting"));
-        assert_eq!(state(Some(figures(Some(oldest(8))))), Cell::text("settled"));
-        for unknown in [Some(figures(Some(oldest(6)))), Some(figures(None)), None] {
+        let waiting = figures(Some(7), Some(oldest(7)));
+        assert_eq!(state(Some(waiting)), Cell::text("waiting"));
+        for later in [Some(oldest(8)), None] {
+            let settled = figures(Some(8), later);
+            assert_eq!(state(Some(settled)), Cell::text("settled"));
+        }
+        for unknown in [
+            Some(figures(Some(6), Some(oldest(6)))),
+            // It was not delivered yet.
+            Some(figures(Some(7), None)),
+            Some(figures(None, None)),
+            None,
+        ] {
             assert_eq!(state(unknown), Cell::Unknown);
         }
     }
