@@ -26,6 +26,7 @@ mod idle_members;
 mod offset_resets;
 mod redrive;
 mod regressions;
+mod request_reply;
 mod start_up;
 mod stuck_work;
 mod topic_made_anew;

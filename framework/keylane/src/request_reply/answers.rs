@@ -123,3 +123,62 @@ fn reader_at(
     reader.seek(partition, next)?;
     Ok(reader)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    use super::super::CORRELATION_ID;
+    use super::*;
+    use crate::kafka::config::reader_config;
+    use crate::{NewTask, TaskProducer};
+
+    /// A reader behind the end of a log passes over what is written there.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn answers_of_a_log_that_begins_again_are_read_from_its_beginning() {
+        let patience = Duration::from_secs(60);
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        broker.create_topic("answers", 1).unwrap();
+        let servers = broker.bootstrap_servers().to_owned();
+        let config = reader_config(&servers, &BTreeMap::new()).unwrap();
+        let waiting = Arc::new(Waiting::new(10));
+        let mut question = waiting.register().unwrap();
+        let producer = TaskProducer::builder("answers")
+            .bootstrap_servers(&*servers)
+            .application_id("test")
+            .start()
+            .await
+            .unwrap();
+
+        let mut answers = tokio::task::spawn_blocking(move || {
+            let mut answers = Answers::open(config, "answers".into(), patience).unwrap();
+            assert_eq!((answers.partition, answers.next), (0, 0));
+            answers.check().unwrap();
+            // As if the log had been longer before.
+            answers.next = 100;
+            answers
+        })
+        .await
+        .unwrap();
+        let answer = NewTask::new("yes").header(CORRELATION_ID, question.id());
+        producer.enqueue(answer).await.unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            assert!(answers.check().unwrap_err().contains("begins again"));
+            answers.reader = None;
+            let deadline = Instant::now() + patience;
+            while waiting.len() > 0 {
+                assert!(Instant::now() < deadline, "the answer is not read");
+                answers.read(&waiting).unwrap();
+            }
+            (answers.next, waiting.late())
+        });
+        assert_eq!(read.await.unwrap(), (1, 0));
+        assert_eq!(
+            question.answer.try_recv().unwrap().value(),
+            Some(&b"yes"[..])
+        );
+        producer.close(patience).await.unwrap();
+    }
+}
