@@ -21,7 +21,7 @@ async fn a_requester_gets_its_answers_and_leaves_no_group_behind() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let scene = Scene::new(kafka, 2).await;
     let answers = scene.another("answers", 2).await;
-    let servers = kafka.bootstrap_servers.clone();
+    let servers = kafka.bootstrap_servers().to_owned();
     let producer = TaskProducer::builder(&*answers)
         .bootstrap_servers(&*servers)
         .application_id("doubles")
