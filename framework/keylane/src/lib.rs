@@ -47,6 +47,7 @@
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`](status::SubscriptionStatus), [`metrics`], and the crate `keylane-admin` |
 //! | follow a record from its producer through all its attempts | [`trace`] |
+//! | ask a question through Kafka, where it has to be Kafka | [`request_reply`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`topics`] |
 //! | test | [`testing`], and the crates `keylane-testkit` (policies in virtual time) and `keylane-embedded-broker` |
@@ -89,6 +90,7 @@ pub mod processing;
 pub mod producer;
 pub mod record;
 pub mod redrive;
+pub mod request_reply;
 mod runtime;
 pub mod status;
 pub mod subscription;

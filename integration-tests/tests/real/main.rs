@@ -29,6 +29,7 @@ mod outbox;
 mod redrive;
 mod redrive_over_http;
 mod regressions;
+mod request_reply;
 mod start_up;
 mod stuck_work;
 mod topic_made_anew;

@@ -115,15 +115,33 @@ pub(crate) fn ranges(
     ranges_by(&Cluster::new(config)?, topic, within)
 }
 
+/// The same of a topic with answers.
+pub(crate) fn answer_ranges(
+    config: &ClientSettings,
+    topic: &str,
+    within: Duration,
+) -> Result<Vec<LetterRange>, TopicError> {
+    ranges_as(TopicRole::Answers, &Cluster::new(config)?, topic, within)
+}
+
 /// The same, by a client that is there.
 pub(crate) fn ranges_by(
     cluster: &Cluster,
     topic: &str,
     within: Duration,
 ) -> Result<Vec<LetterRange>, TopicError> {
+    ranges_as(TopicRole::DeadLetter, cluster, topic, within)
+}
+
+fn ranges_as(
+    role: TopicRole,
+    cluster: &Cluster,
+    topic: &str,
+    within: Duration,
+) -> Result<Vec<LetterRange>, TopicError> {
     let started = Instant::now();
     let named = NamedTopic {
-        role: TopicRole::DeadLetter,
+        role,
         name: topic.to_owned(),
     };
     let unreadable = |cause: String| TopicError::Unreadable {

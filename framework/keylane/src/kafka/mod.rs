@@ -51,7 +51,7 @@ pub(crate) use end_offsets::{Answers, EndOffsets, Question};
 pub(crate) use events::{CommittedPoint, GroupEvent, NewPartition};
 pub(crate) use healthy::{Sign, healthy};
 pub use letters::LetterRange;
-pub(crate) use letters::{Polled, TopicReader, ranges, ranges_by};
+pub(crate) use letters::{Polled, TopicReader, answer_ranges, ranges, ranges_by};
 pub(crate) use message::NativeMessage;
 pub(crate) use native::CachedRange;
 pub(crate) use ops_follower::{Open, OpenLetters, OpsFollower};

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, from the lowest to the highest.
-const FLOORS: [&str; 17] = [
+const FLOORS: [&str; 18] = [
     "support",
     "config",
     "record",
@@ -20,6 +20,7 @@ const FLOORS: [&str; 17] = [
     "producer",
     "control",
     "redrive",
+    "request_reply",
     "runtime",
     "polling",
     "subscription",

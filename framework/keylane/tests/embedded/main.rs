@@ -25,3 +25,4 @@ mod pause;
 mod rebalance;
 mod redrive;
 mod redrive_task;
+mod request_reply;

@@ -17,6 +17,8 @@ pub(crate) enum TopicRole {
     Operations,
     /// Of a redrive's copies.
     Target,
+    /// Of a requester.
+    Answers,
 }
 
 impl fmt::Display for TopicRole {
@@ -28,6 +30,7 @@ impl fmt::Display for TopicRole {
             Self::Control => "control topic",
             Self::Operations => "operations topic",
             Self::Target => "target topic",
+            Self::Answers => "answer topic",
         })
     }
 }
@@ -36,7 +39,7 @@ impl TopicRole {
     /// The operations that need permission.
     pub(crate) fn needs(self) -> &'static [Operation] {
         match self {
-            Self::Origin => &[Operation::Read],
+            Self::Origin | Self::Answers => &[Operation::Read],
             Self::Retry | Self::Control | Self::Operations => &[Operation::Read, Operation::Write],
             Self::DeadLetter | Self::Target => &[Operation::Write],
         }
