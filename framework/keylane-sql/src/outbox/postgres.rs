@@ -139,7 +139,7 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
 
     async fn renew(pool: &PgPool, table: &TableName, relay: &str, lease: Duration) -> Result<View> {
         let (leases, relays) = (table.with("_buckets"), table.with("_relays"));
-        let mut transaction = pool.begin().await?;
+        // Each statement alone: a relay that is stopped in the middle must not keep locks of rows.
         let alive = format!(
             "insert into {relays} (relay, expires_at) values ($1, {LATER})
              on conflict (relay) do update set expires_at = excluded.expires_at"
@@ -147,24 +147,21 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
         let renewed = format!("update {leases} set expires_at = {LATER} where relay = $1");
         for sql in [alive, renewed] {
             let query = sqlx::query(&sql).bind(relay).bind(lease.as_secs_f64());
-            query.execute(&mut *transaction).await?;
+            query.execute(pool).await?;
         }
         // Of relays that were killed.
         let sql = format!(
             "delete from {relays} where expires_at < clock_timestamp() - interval '1 hour'"
         );
-        sqlx::query(&sql).execute(&mut *transaction).await?;
+        sqlx::query(&sql).execute(pool).await?;
         let sql = format!(
             "select relay from {relays} where expires_at > clock_timestamp() order by relay"
         );
-        let alive: Vec<String> = sqlx::query_scalar(&sql)
-            .fetch_all(&mut *transaction)
-            .await?;
+        let alive: Vec<String> = sqlx::query_scalar(&sql).fetch_all(pool).await?;
         let sql = format!(
             "select bucket, case when expires_at > clock_timestamp() then relay end, token from {leases} order by bucket"
         );
-        let buckets = sqlx::query_as(&sql).fetch_all(&mut *transaction).await?;
-        transaction.commit().await?;
+        let buckets = sqlx::query_as(&sql).fetch_all(pool).await?;
         Ok(View::new(relay, &alive, buckets))
     }
 
@@ -178,7 +175,8 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
         let leases = table.with("_buckets");
         let sql = format!(
             "update {leases} set relay = $1, token = token + 1, expires_at = {LATER}
-             where bucket = $3 and (relay is null or relay = $1 or expires_at <= clock_timestamp())
+             where bucket = (select bucket from {leases} where bucket = $3
+                 and (relay is null or relay = $1 or expires_at <= clock_timestamp()) for update skip locked)
              returning token"
         );
         let query = sqlx::query_scalar(&sql).bind(relay);

@@ -132,7 +132,7 @@ with recursive numbers (n) as (select 0 union all select n + 1 from numbers, {me
         lease: Duration,
     ) -> Result<View> {
         let (leases, relays) = (table.with("_buckets"), table.with("_relays"));
-        let mut transaction = pool.begin().await?;
+        // Each statement alone: a relay that is stopped in the middle must not keep the lock of writers.
         let alive = format!(
             "insert into {relays} (relay, expires_at) values ($1, {NOW} + $2)
              on conflict (relay) do update set expires_at = excluded.expires_at"
@@ -140,20 +140,17 @@ with recursive numbers (n) as (select 0 union all select n + 1 from numbers, {me
         let renewed = format!("update {leases} set expires_at = {NOW} + $2 where relay = $1");
         for sql in [alive, renewed] {
             let query = sqlx::query(&sql).bind(relay).bind(lease.as_secs_f64());
-            query.execute(&mut *transaction).await?;
+            query.execute(pool).await?;
         }
         // Of relays that were killed.
         let sql = format!("delete from {relays} where expires_at < {NOW} - 3600");
-        sqlx::query(&sql).execute(&mut *transaction).await?;
+        sqlx::query(&sql).execute(pool).await?;
         let sql = format!("select relay from {relays} where expires_at > {NOW} order by relay");
-        let alive: Vec<String> = sqlx::query_scalar(&sql)
-            .fetch_all(&mut *transaction)
-            .await?;
+        let alive: Vec<String> = sqlx::query_scalar(&sql).fetch_all(pool).await?;
         let sql = format!(
             "select bucket, case when expires_at > {NOW} then relay end, token from {leases} order by bucket"
         );
-        let buckets = sqlx::query_as(&sql).fetch_all(&mut *transaction).await?;
-        transaction.commit().await?;
+        let buckets = sqlx::query_as(&sql).fetch_all(pool).await?;
         Ok(View::new(relay, &alive, buckets))
     }
 

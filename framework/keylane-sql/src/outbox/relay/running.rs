@@ -145,11 +145,17 @@ impl<D: Database, K: Kafka> Running<D, K> {
             if self.workers.contains_key(&bucket) {
                 continue;
             }
-            match D::take(pool, table, &relay, bucket, lease).await {
-                Ok(Some(token)) => self.start(bucket, token),
-                Ok(None) => {}
-                Err(error) => {
+            // A wait here would cost the leases that this relay has.
+            let taken = D::take(pool, table, &relay, bucket, lease);
+            match tokio::time::timeout(lease / 3, taken).await {
+                Ok(Ok(Some(token))) => self.start(bucket, token),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => {
                     tracing::warn!(outbox = %table, bucket, %error, "a bucket of the outbox cannot be taken");
+                    break;
+                }
+                Err(_) => {
+                    tracing::warn!(outbox = %table, bucket, "a bucket of the outbox cannot be taken in time");
                     break;
                 }
             }
