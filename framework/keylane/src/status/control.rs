@@ -18,7 +18,6 @@ use super::outage::OutageWatch;
 use super::places::{InFlight, Places};
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
-use crate::subscription::dead_letters::DeadLetterAccess;
 use crate::support::lock::lock;
 
 /// Topic and partition.
@@ -49,7 +48,6 @@ pub(crate) struct Control {
     pub(crate) places: Option<Places>,
     /// Present where there is a control topic.
     pub(crate) feed: Option<Arc<ControlFeed>>,
-    pub(crate) dead_letters: DeadLetterAccess,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -83,7 +81,6 @@ impl Control {
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             places: None,
             feed: None,
-            dead_letters: DeadLetterAccess::default(),
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -121,12 +118,6 @@ impl Control {
     /// Steered by this control topic.
     pub(crate) fn steered_by(mut self, topic: Option<String>) -> Self {
         self.feed = topic.map(|topic| Arc::new(ControlFeed::new(&topic)));
-        self
-    }
-
-    /// Where its dead letters are.
-    pub(crate) fn with_dead_letters(mut self, access: DeadLetterAccess) -> Self {
-        self.dead_letters = access;
         self
     }
 

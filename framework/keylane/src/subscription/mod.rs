@@ -4,7 +4,7 @@
 
 mod acts;
 mod builder;
-pub(crate) mod dead_letters;
+mod dead_letters;
 mod dry_run;
 pub(crate) mod error;
 pub(crate) mod handle;
