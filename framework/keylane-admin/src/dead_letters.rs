@@ -75,6 +75,7 @@ pub(crate) async fn redrive(
         }
         begun => begun.map_err(|error| problem(&error))?,
     };
+    ordered(&*served, "redrive", &here.task, &order.by, &order.why);
     let mut answer = Planned::new(served.name(), &order, planned, None);
     answer.task = Some(here.task);
     Ok(json(StatusCode::ACCEPTED, &answer))
@@ -129,6 +130,7 @@ pub(crate) async fn cancel(
     within(&shared, cancelled)
         .await?
         .map_err(|it| problem(&it))?;
+    ordered(&*served, "cancel", &id, &order.by, &order.why);
     Ok(requested(&*served, "cancel", &id))
 }
 
@@ -150,8 +152,8 @@ pub(crate) async fn resume(
     let topic = topic.ok_or_else(|| no_task(&*served, id.clone()))?;
     let task = served
         .redrive(&topic)
-        .by(order.by)
-        .why(order.why)
+        .by(&order.by)
+        .why(&order.why)
         .patience(PATIENCE_OF_TASKS);
     let named = (id.clone(), topic);
     let run = shared
@@ -159,6 +161,7 @@ pub(crate) async fn resume(
         .start(served.clone(), task, named, Work::Resume);
     let begun = began(&*run.map_err(not_started)?, shared.redrives.patience).await;
     begun.map_err(|error| problem(&error))?;
+    ordered(&*served, "resume", &id, &order.by, &order.why);
     Ok(requested(&*served, "resume", &id))
 }
 
@@ -261,13 +264,13 @@ fn late() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_answer", text)
 }
 
+/// For the log. What is about a task, or a topic, is also in the operations topic.
+fn ordered(served: &dyn Served, act: &str, of: &str, by: &str, why: &str) {
+    let subscription = served.name();
+    tracing::info!(subscription, act, of, by, why, "an operator's order");
+}
+
 fn requested(served: &dyn Served, action: &'static str, task: &str) -> Response {
-    tracing::info!(
-        subscription = served.name(),
-        action,
-        task,
-        "requested over HTTP"
-    );
     json(
         StatusCode::ACCEPTED,
         &answers::TaskRequested {

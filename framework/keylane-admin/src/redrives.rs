@@ -2,19 +2,21 @@
 //!
 //! Reading a topic takes time and a processor. The server's thread answers probes meanwhile.
 
+mod run;
+
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use keylane::redrive::{Ended, Planned, RedriveProgress, RedriveTask, RedriveTaskError};
+use keylane::redrive::{Planned, RedriveTask, RedriveTaskError};
 use keylane::status::State;
-use serde::Serialize;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lock::locked;
 use crate::served::Served;
+pub(crate) use run::{Here, Phase, Run};
 
 /// How soon a subscription that ends is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -28,56 +30,6 @@ pub(crate) struct Redrives {
     stop: CancellationToken,
     /// How long a request waits for the brokers.
     pub(crate) patience: Duration,
-}
-
-/// A redrive of this server.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) subscription: String,
-    seen: watch::Receiver<Here>,
-    /// When the thread has ended.
-    over: CancellationToken,
-}
-
-/// How a redrive of this server stands.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Here {
-    pub(crate) task: String,
-    topic: String,
-    pub(crate) phase: Phase,
-    done: u64,
-    of: u64,
-    gone: u64,
-    refused: u64,
-    /// Why it has failed or ended, where there is a reason.
-    pub(crate) text: Option<String>,
-    #[serde(skip)]
-    pub(crate) error: Option<RedriveTaskError>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Phase {
-    /// It reads the letters, or waits for its lock. Nothing was copied by this run.
-    Starting,
-    Running,
-    AwaitsCanary,
-    /// Stopped, and to be resumed.
-    Stopped,
-    Ended,
-    Failed,
-}
-
-impl Phase {
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Starting,
-        Self::Running,
-        Self::AwaitsCanary,
-        Self::Stopped,
-        Self::Ended,
-        Self::Failed,
-    ];
 }
 
 /// What is to be run.
@@ -153,17 +105,7 @@ impl Redrives {
     ) -> Result<Arc<Run>, NotStarted> {
         let mut last = locked(&self.last);
         check(last.as_deref())?;
-        let (show, seen) = watch::channel(Here {
-            task: id.clone(),
-            topic,
-            phase: Phase::Starting,
-            done: 0,
-            of: 0,
-            gone: 0,
-            refused: 0,
-            text: None,
-            error: None,
-        });
+        let (show, seen) = watch::channel(Here::new(id.clone(), topic));
         let over = CancellationToken::new();
         let run = Arc::new(Run {
             subscription: served.name().to_owned(),
@@ -219,59 +161,6 @@ fn check(last: Option<&Run>) -> Result<(), NotStarted> {
             task: run.here().task,
             subscription: run.subscription.clone(),
         }),
-    }
-}
-
-impl Run {
-    pub(crate) fn here(&self) -> Here {
-        self.seen.borrow().clone()
-    }
-
-    /// How it stands when it has begun, or was refused; or as it stands then.
-    pub(crate) async fn begun(&self, within: Duration) -> Here {
-        let mut seen = self.seen.clone();
-        let begun = seen.wait_for(|here| here.phase != Phase::Starting);
-        match tokio::time::timeout(within, begun).await {
-            Ok(Ok(here)) => here.clone(),
-            _ => self.here(),
-        }
-    }
-}
-
-impl Here {
-    fn progress(&mut self, progress: &RedriveProgress) {
-        self.phase = match progress.awaits_canary {
-            true => Phase::AwaitsCanary,
-            false => Phase::Running,
-        };
-        self.count(progress);
-    }
-
-    fn count(&mut self, progress: &RedriveProgress) {
-        (self.done, self.of) = (progress.done, progress.turns);
-        (self.gone, self.refused) = (progress.gone, progress.refused);
-    }
-
-    fn end(&mut self, ended: Result<Ended, RedriveTaskError>) {
-        match ended {
-            Ok(ended) => {
-                self.count(&ended.progress);
-                let is_stopped = ended.state == keylane::redrive::ops::TaskState::Running;
-                (self.phase, self.text) = match is_stopped {
-                    true => (Phase::Stopped, Some("it was stopped: resume it".to_owned())),
-                    false => (Phase::Ended, ended.reason),
-                };
-            }
-            Err(error) => {
-                let text = error.to_string();
-                tracing::warn!(
-                    task = self.task,
-                    error = text,
-                    "a redrive over HTTP has failed"
-                );
-                (self.phase, self.text, self.error) = (Phase::Failed, Some(text), Some(error));
-            }
-        }
     }
 }
 

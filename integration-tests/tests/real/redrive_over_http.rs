@@ -1,7 +1,7 @@
 //! G12: redrives by the admin servers of two members.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use keylane_admin::AdminServer;
@@ -94,6 +94,7 @@ async fn of_two_members_that_are_asked_at_once_one_redrives_and_each_letter_has_
     scene.write(LETTERS, 7, |_| "exhausted").await;
     let origin = kafka.unique("origin");
     kafka.create_topic(&origin, 1, 1, &[]).await.unwrap();
+    let began = Instant::now();
     let (a, b) = tokio::join!(
         Member::start(&scene, &origin),
         Member::start(&scene, &origin)
@@ -142,6 +143,7 @@ async fn of_two_members_that_are_asked_at_once_one_redrives_and_each_letter_has_
     );
     b.await_state(&scene, "the-rest", "done").await;
     scene.check_copies(0..LETTERS).await;
+    eprintln!("redrives over HTTP in {:.1?}", began.elapsed());
 
     for member in [a, b] {
         member.admin.shutdown().await;

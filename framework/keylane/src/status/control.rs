@@ -19,7 +19,6 @@ use super::places::{InFlight, Places};
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
 use crate::SubscriptionConfig;
-use crate::subscription::dead_letters::DeadLetterAccess;
 use crate::support::lock::lock;
 
 /// Topic and partition.
@@ -52,7 +51,6 @@ pub(crate) struct Control {
     pub(crate) places: Option<Places>,
     /// Present where there is a control topic.
     pub(crate) feed: Option<Arc<ControlFeed>>,
-    pub(crate) dead_letters: DeadLetterAccess,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -87,7 +85,6 @@ impl Control {
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             places: None,
             feed: None,
-            dead_letters: DeadLetterAccess::default(),
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -131,12 +128,6 @@ impl Control {
     /// Steered by this control topic.
     pub(crate) fn steered_by(mut self, topic: Option<String>) -> Self {
         self.feed = topic.map(|topic| Arc::new(ControlFeed::new(&topic)));
-        self
-    }
-
-    /// Where its dead letters are.
-    pub(crate) fn with_dead_letters(mut self, access: DeadLetterAccess) -> Self {
-        self.dead_letters = access;
         self
     }
 

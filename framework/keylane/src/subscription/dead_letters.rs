@@ -28,7 +28,7 @@ impl DeadLetterAccess {
 impl SubscriptionHandle {
     /// The dead-letter topic; `None` where the subscription has none.
     pub fn dead_letter_topic(&self) -> Option<&str> {
-        self.control.dead_letters.topic.as_deref()
+        self.dead_letters.topic.as_deref()
     }
 
     /// A redrive of the dead letters of this topic that the group gave up, with the brokers and the
@@ -52,7 +52,7 @@ impl SubscriptionHandle {
             bootstrap_servers,
             kafka,
             ..
-        } = &self.control.dead_letters.connection;
+        } = &self.dead_letters.connection;
         RedriveTask::of(topic)
             .bootstrap_servers(bootstrap_servers.clone())
             .kafka_settings(kafka.clone())
@@ -65,7 +65,7 @@ impl SubscriptionHandle {
             bootstrap_servers,
             kafka,
             ..
-        } = &self.control.dead_letters.connection;
+        } = &self.dead_letters.connection;
         OpsTopic::of(self.group())
             .bootstrap_servers(bootstrap_servers.clone())
             .kafka_settings(kafka.clone())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use keylane_core::OperatorNote;
 
 use super::acts::bounded;
+use super::dead_letters::DeadLetterAccess;
 use super::error::PartitionNotAssigned;
 use crate::status::{Control, HotKeys, State, SubscriptionError, SubscriptionStatus};
 
@@ -30,6 +31,7 @@ pub struct Subscription {
 #[derive(Clone, Debug)]
 pub struct SubscriptionHandle {
     pub(crate) control: Arc<Control>,
+    pub(super) dead_letters: Arc<DeadLetterAccess>,
     shutdown_timeout: Duration,
 }
 
@@ -38,9 +40,15 @@ impl Subscription {
         Self {
             handle: SubscriptionHandle {
                 control,
+                dead_letters: Arc::default(),
                 shutdown_timeout,
             },
         }
+    }
+
+    pub(super) fn with_dead_letters(mut self, access: DeadLetterAccess) -> Self {
+        self.handle.dead_letters = Arc::new(access);
+        self
     }
 
     /// A handle to watch and steer it from elsewhere.
@@ -315,10 +323,7 @@ mod tests {
     async fn a_shutdown_may_take_as_long_as_it_takes() {
         let control = Arc::new(Control::new(Duration::ZERO));
         control.set_ended();
-        let handle = SubscriptionHandle {
-            control,
-            shutdown_timeout: Duration::ZERO,
-        };
+        let handle = Subscription::new(control, Duration::ZERO).handle();
         assert!(handle.shutdown_within(Duration::MAX).await.is_ok());
     }
 }

@@ -5,7 +5,7 @@
 mod acts;
 mod builder;
 mod committed;
-pub(crate) mod dead_letters;
+mod dead_letters;
 mod dry_run;
 pub(crate) mod error;
 pub(crate) mod handle;

@@ -47,8 +47,7 @@ where
         .with_brokers(&config)
         .guarded_by(config.outage_guard())
         .limited_to(config.limits.max_in_flight)
-        .steered_by(config.control_topic_name())
-        .with_dead_letters(DeadLetterAccess::of(&config));
+        .steered_by(config.control_topic_name());
     let control = Arc::new(control);
     let name = SeriesName::claim(config.label());
     let metrics = Arc::new(SubscriptionMetrics::new(name.get()));
@@ -82,7 +81,8 @@ where
         StartError::Create(format!("cannot start the control topic's thread: {error}"))
     })?;
     spawn(&config, &control, name, poll_loop, following)?;
-    let subscription = Subscription::new(control, config.shutdown_timeout);
+    let subscription = Subscription::new(control, config.shutdown_timeout)
+        .with_dead_letters(DeadLetterAccess::of(&config));
     match config.wait_for_membership {
         Some(within) => membership::wait(subscription, within).await,
         None => Ok(subscription),

@@ -40,7 +40,10 @@ impl Plan<'_> {
         // The names of the columns are those of the plan's fields.
         let planned = serde_json::to_value(self.planned).unwrap_or_default();
         for counted in planned["fingerprints"].as_array().into_iter().flatten() {
-            let cells = COLUMNS.iter().map(|name| Cell::of(counted[*name].clone()));
+            let cells = COLUMNS.iter().map(|name| {
+                debug_assert!(counted.get(*name).is_some(), "a plan has no {name}");
+                Cell::of(counted[*name].clone())
+            });
             table.push(cells.collect());
         }
         let others = self.planned.other_fingerprints;

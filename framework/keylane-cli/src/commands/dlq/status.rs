@@ -106,6 +106,7 @@ fn row(task: &TaskStatus<'_>, columns: &[&str]) -> Vec<Cell> {
     let report = serde_json::to_value(task.report()).unwrap_or_default();
     let is_to_end = task.record.state == TaskState::Running && task.cancel.is_some();
     let cell = |name: &&str| {
+        debug_assert!(report.get(*name).is_some(), "a report has no {name}");
         let value = report[*name].clone();
         match (*name, &value) {
             ("state", Value::String(_)) if is_to_end => Cell::said("running, is to end", value),

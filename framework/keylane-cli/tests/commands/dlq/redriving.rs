@@ -142,6 +142,8 @@ async fn copies_go_to_the_groups_retry_topic_once_and_are_handled_then() {
         "offset=1..4",
         "--name",
         "after-the-outage",
+        "--why",
+        "INC-7",
         "--yes",
         "-o",
         "json",
@@ -181,6 +183,21 @@ async fn copies_go_to_the_groups_retry_topic_once_and_are_handled_then() {
         .keylane(&["dlq", "status", GROUP, "-o", "json"])
         .json();
     assert_eq!(status.as_array().unwrap().len(), 2, "{status}");
+    let one = [
+        "dlq",
+        "status",
+        GROUP,
+        "--task",
+        "after-the-outage",
+        "-o",
+        "json",
+    ];
+    let one = letters.scene.keylane(&one).json();
+    assert_eq!(
+        (&one["why"], &one["state"]),
+        (&"INC-7".into(), &"done".into()),
+        "{one}"
+    );
     let one = [
         "dlq",
         "status",
