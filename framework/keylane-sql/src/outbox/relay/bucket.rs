@@ -63,6 +63,8 @@ pub(super) struct BucketWorker<D: Database, K: Kafka> {
 enum Look {
     /// There may be more.
     Again,
+    /// All that was there is published; what comes next waits until then, to be published together.
+    Linger(Instant),
     /// There is nothing to do before something happens.
     Idle,
     /// It failed; a pause is due.
@@ -98,6 +100,10 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
                 Look::Again => {
                     self.pause.forget();
                     continue;
+                }
+                Look::Linger(until) => {
+                    self.pause.forget();
+                    until.saturating_duration_since(Instant::now())
                 }
                 Look::Idle => {
                     self.pause.forget();
@@ -153,6 +159,7 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
 
     /// Publishes the rows; or some of them; or finds that one of them cannot be.
     async fn publish(&mut self, rows: Vec<StoredRow>) -> Look {
+        let began = Instant::now();
         if self.rest_topics(&rows).await {
             return Look::Again;
         }
@@ -173,9 +180,11 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
         match self.transaction(records).await {
             Ok(()) => {
                 self.committed(&sending);
+                let is_full = count >= self.limit.rows();
                 self.limit.committed();
                 match self.delete_published().await {
-                    true => Look::Again,
+                    true if is_full => Look::Again,
+                    true => Look::Linger(began + self.common.settings.linger),
                     false => Look::Failed,
                 }
             }

@@ -132,6 +132,15 @@ impl<D: Database> RelayBuilder<D> {
         self
     }
 
+    /// The time between the beginnings of two transactions of a bucket, at least, 0 to 10 s. Default: 25 ms.
+    /// Rows that come meanwhile are published together, which costs far less. A transaction that has as many
+    /// rows as [`batch`](Self::batch) allows is followed at once, and a row that comes after a quiet time is
+    /// published at once.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.settings.linger = linger;
+        self
+    }
+
     /// Keeps rows that were published for this long (`sent_at` is set), and deletes them then. Default: they
     /// are deleted at once.
     pub fn keep_sent(mut self, keep: Duration) -> Self {

@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) batch_bytes: u64,
     pub(super) lease: Duration,
     pub(super) poll_interval: Duration,
+    pub(super) linger: Duration,
     pub(super) keep_sent: Option<Duration>,
     pub(super) unsendable: Unsendable,
 }
@@ -35,6 +36,7 @@ impl Default for Settings {
             batch_bytes: 8 << 20,
             lease: Duration::from_secs(15),
             poll_interval: Duration::from_secs(1),
+            linger: Duration::from_millis(25),
             keep_sent: None,
             unsendable: Unsendable::default(),
         }
@@ -63,6 +65,7 @@ impl Settings {
         let keep = self.keep_sent.unwrap_or(Duration::from_secs(1));
         seconds("lease", self.lease, 1_000, 600_000)
             .or_else(|| seconds("poll_interval", self.poll_interval, 10, 600_000))
+            .or_else(|| seconds("linger", self.linger, 0, 10_000))
             .or_else(|| seconds("keep_sent", keep, 1_000, 400 * 86_400_000))
     }
 }
@@ -86,6 +89,7 @@ mod tests {
             with(|it| it.poll_interval = Duration::MAX),
             Some("poll_interval")
         );
+        assert_eq!(with(|it| it.linger = Duration::MAX), Some("linger"));
         assert_eq!(
             with(|it| it.keep_sent = Some(Duration::ZERO)),
             Some("keep_sent")

@@ -398,6 +398,20 @@ async fn a_transaction_has_no_more_bytes_than_allowed_but_one_row_may() {
 }
 
 #[tokio::test]
+async fn a_full_transaction_is_followed_at_once_and_a_stop_does_not_wait_for_more_rows() {
+    let scene = Scene::new(1).await;
+    let tasks = numbers(20).into_iter().map(|number| ("a", number));
+    scene.enqueue(tasks).await;
+    let builder = scene.builder().batch(1).linger(Duration::from_secs(10));
+    let relay = scene.started(builder).await;
+    // With a wait after each of them it would take 200 s.
+    scene.until_empty().await;
+    relay.stop().await.unwrap();
+    assert_eq!(scene.kafka.values_of("a"), numbers(20));
+    assert_eq!(scene.kafka.state().transactions, 20);
+}
+
+#[tokio::test]
 async fn rows_that_are_kept_are_marked_and_deleted_after_their_time() {
     let scene = Scene::new(1).await;
     scene
