@@ -18,8 +18,9 @@ use crate::support::clock;
 
 /// The pause after a write that failed, and until a skip is taken back once more.
 const WRITE_AGAIN: Duration = Duration::from_secs(30);
-/// How long the last write may take.
-const LAST_WRITE_WITHIN: Duration = Duration::from_secs(3);
+/// How long the last write may take. A shutdown does not wait for so long: see
+/// [`Following::end`](super::follower::Following::end).
+const LAST_WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Writes to the control topic, without waiting.
 pub(crate) struct Acknowledging {

@@ -16,7 +16,7 @@ use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const PARTITIONS: i32 = 2;
@@ -685,6 +685,15 @@ async fn the_others_follow_a_canary_that_succeeds_and_wait_until_it_is_known() {
     let running = tokio::spawn(task.run());
     common::eventually("it waits", || waits.load(Ordering::Relaxed)).await;
     assert_eq!(scene.copies().await.len(), 10, "no member processes them");
+    // The group's coordinator is lost for some looks.
+    let lost = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE;
+    scene.broker.remember_requests();
+    let cluster = scene.broker.cluster();
+    cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[lost; 3]);
+    common::eventually("it has looked", || {
+        scene.broker.requests(RDKafkaApiKey::OffsetFetch) >= 3
+    })
+    .await;
 
     // Two of the first ten fail again.
     let group = mended(&scene, |value| {
