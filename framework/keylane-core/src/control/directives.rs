@@ -51,6 +51,15 @@ pub struct Directives {
     logs_have_ids: bool,
 }
 
+/// Why a skip is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkipEnd {
+    /// The group's commit is behind its record.
+    Committed,
+    /// The log that it is about is gone: it is void.
+    LogGone,
+}
+
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -294,14 +303,18 @@ impl Directives {
         &self,
         committed: impl Fn(&str, i32) -> Option<(Option<LogId>, Position)>,
         is_gone: impl Fn(&str, LogId) -> bool,
-    ) -> Vec<ControlKey> {
-        let is_done = |((topic, partition, offset), order): &(&(String, i32, Offset), &Order)| {
-            order.log.is_some_and(|log| is_gone(topic, log))
-                || committed(topic, *partition)
-                    .is_some_and(|(log, position)| order.is_about(log) && !position.covers(*offset))
+    ) -> Vec<(ControlKey, SkipEnd)> {
+        let end_of = |(topic, partition, offset): &(String, i32, Offset), order: &Order| {
+            if order.log.is_some_and(|log| is_gone(topic, log)) {
+                return Some(SkipEnd::LogGone);
+            }
+            let (log, position) = committed(topic, *partition)?;
+            let is_behind = order.is_about(log) && !position.covers(*offset);
+            is_behind.then_some(SkipEnd::Committed)
         };
-        let done = self.skips.iter().filter(is_done);
-        done.map(|(place, _)| skip_key(place)).collect()
+        let skips = self.skips.iter();
+        let done = skips.filter_map(|(place, it)| Some((skip_key(place), end_of(place, it)?)));
+        done.collect()
     }
 
     /// Every order, also such as have ended by themselves.

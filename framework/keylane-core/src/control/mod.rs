@@ -16,7 +16,7 @@ mod key;
 mod order;
 
 pub use acks::{ACKNOWLEDGE_EVERY, Ack, Acks, FRESH_FOR, GONE_AFTER, MOST_ACKS, Tally};
-pub use directives::{Applied, Directives, MOST_ENTRIES, Refusal};
+pub use directives::{Applied, Directives, MOST_ENTRIES, Refusal, SkipEnd};
 pub use key::{ControlKey, PauseScope};
 pub use order::{Content, Order};
 

@@ -12,7 +12,8 @@
 //! The mistakes of a shell are in the tests below. Of those of a core, put in by hand, these were
 //! noticed here: no number of lanes makes a total outage; a success does not end it; a partial
 //! outage ends as soon as it is below the threshold. How patience, retry time and attempts are
-//! counted is judged by the unit tests of the guard and of the partition.
+//! counted is judged by the unit tests of the guard and of the partition. Of operators' acts
+//! (`outages/acts.rs`): a resumed key that does not go on.
 
 mod acts;
 mod scenario;

@@ -7,7 +7,9 @@
 //!
 //! Seen to fail, each put in by hand: starts without a mark, a verdict after one crash, no net, no
 //! trials, a record that survived and is condemned like the others, no time for others between two
-//! trials, no net between them, and nothing that starts while a suspect waits for its trial.
+//! trials, no net between them, and nothing that starts while a suspect waits for its trial. Of
+//! operators' acts (`poison/acts.rs`): a resumed key that does not go on, and a skip that leaves its
+//! record ready.
 
 mod acts;
 mod process;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keylane_core::Position;
-use keylane_core::control::{ACKNOWLEDGE_EVERY, Ack, ControlKey, Directives};
+use keylane_core::control::{ACKNOWLEDGE_EVERY, Ack, ControlKey, Directives, SkipEnd};
 use tokio::runtime::Handle;
 
 use super::wire;
@@ -134,14 +134,22 @@ impl Acknowledging {
     }
 
     /// These are carried out, or their log is gone: they need no order.
-    pub(super) fn take_back_skips(&mut self, done: Vec<ControlKey>) {
+    pub(super) fn take_back_skips(&mut self, done: Vec<(ControlKey, SkipEnd)>) {
+        let is_done = |key: &ControlKey| done.iter().any(|(other, _)| other == key);
         self.taken_back
-            .retain(|key, at| done.contains(key) && at.elapsed() < WRITE_AGAIN);
-        for key in done {
+            .retain(|key, at| is_done(key) && at.elapsed() < WRITE_AGAIN);
+        for (key, end) in done {
             if self.taken_back.contains_key(&key) {
                 continue;
             }
-            tracing::info!(topic = %self.topic, %key, "the commit is behind the skip, or its log is gone; it is taken out of the control topic");
+            match end {
+                SkipEnd::Committed => {
+                    tracing::info!(topic = %self.topic, %key, "the group's commit is behind the record of a skip; the order is taken out of the control topic");
+                }
+                SkipEnd::LogGone => {
+                    tracing::warn!(topic = %self.topic, %key, "the log that a skip is about is gone, so it gave up nothing; the order is taken out of the control topic");
+                }
+            }
             // Its answer is what is read. Where none comes, it is written again.
             drop(self.write(&key.to_string(), None));
             self.taken_back.insert(key, Instant::now());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use keylane_core::control::{ControlKey, Directives};
+use keylane_core::control::{ControlKey, Directives, SkipEnd};
 use keylane_core::{LogId, commit_map};
 
 use crate::SubscriptionConfig;
@@ -46,7 +46,7 @@ impl Skips {
         &mut self,
         directives: &Directives,
         control: &Control,
-    ) -> Option<Vec<ControlKey>> {
+    ) -> Option<Vec<(ControlKey, SkipEnd)>> {
         let mut places: BTreeSet<_> = directives.skip_places().collect();
         if places.is_empty() {
             self.operator = None;
