@@ -58,19 +58,25 @@ async fn main() {
 
     let rows = left(&pool).await;
     let began = Instant::now();
-    let relay = relay(&outbox, &kafka).await;
+    let relay = relay_of(&outbox, &kafka).await;
     until_empty(&pool).await;
     let published = rows as f64 / began.elapsed().as_secs_f64();
     println!("  a relay publishes {rows} rows that are there    {published:>8.0}");
 
-    let began = Instant::now();
-    let enqueued = written(&pool, Some(&outbox)).await;
-    until_empty(&pool).await;
-    let published = ROWS as f64 / began.elapsed().as_secs_f64();
-    println!(
-        "  written and published at once                 {published:>8.0} ({enqueued:.0} written)"
-    );
+    relay.stop().await.unwrap();
+    for linger in [25, 100, 250] {
+        let relay = outbox.relay().bootstrap_servers(kafka.bootstrap_servers());
+        let relay = relay.linger(Duration::from_millis(linger));
+        let relay = relay.start().await.unwrap();
+        let began = Instant::now();
+        written(&pool, Some(&outbox)).await;
+        until_empty(&pool).await;
+        let published = ROWS as f64 / began.elapsed().as_secs_f64();
+        println!("  written and published, with linger {linger:>3} ms      {published:>8.0}");
+        relay.stop().await.unwrap();
+    }
 
+    let relay = relay_of(&outbox, &kafka).await;
     let latencies = latencies(&pool, &outbox, &kafka, &topic).await;
     println!("from the commit until a consumer has it, {SINGLE} rows one after the other:");
     for (name, share) in [("median", 0.5), ("99 %", 0.99), ("longest", 1.0)] {
@@ -88,7 +94,7 @@ async fn main() {
     relay.stop().await.unwrap();
 }
 
-async fn relay(outbox: &Outbox<sqlx::Postgres>, kafka: &Kafka) -> Relay {
+async fn relay_of(outbox: &Outbox<sqlx::Postgres>, kafka: &Kafka) -> Relay {
     let relay = outbox.relay().bootstrap_servers(kafka.bootstrap_servers());
     relay.start().await.unwrap()
 }

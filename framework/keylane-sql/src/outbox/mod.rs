@@ -15,7 +15,7 @@ mod headers;
 pub mod metrics;
 #[cfg(feature = "postgres")]
 mod postgres;
-pub mod relay;
+mod relay;
 mod row;
 mod set_aside;
 #[cfg(feature = "sqlite")]
@@ -25,6 +25,6 @@ mod table;
 
 pub use error::OutboxError;
 pub use relay::{Relay, RelayBuilder, RelayError, Unsendable};
-pub use row::OutboxId;
+pub use row::{OutboxId, OutboxIdError};
 pub use set_aside::SetAsideRow;
 pub use table::Outbox;

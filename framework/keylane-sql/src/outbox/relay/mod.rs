@@ -132,7 +132,7 @@ impl<D: Database> RelayBuilder<D> {
         self
     }
 
-    /// The time between the beginnings of two transactions of a bucket, at least, 0 to 10 s. Default: 25 ms.
+    /// The time between the beginnings of two transactions of a bucket, at least, 0 to 10 s. Default: 100 ms.
     /// Rows that come meanwhile are published together, which costs far less. A transaction that has as many
     /// rows as [`batch`](Self::batch) allows is followed at once, and a row that comes after a quiet time is
     /// published at once.

@@ -36,7 +36,7 @@ impl Default for Settings {
             batch_bytes: 8 << 20,
             lease: Duration::from_secs(15),
             poll_interval: Duration::from_secs(1),
-            linger: Duration::from_millis(25),
+            linger: Duration::from_millis(100),
             keep_sent: None,
             unsendable: Unsendable::default(),
         }
