@@ -67,7 +67,7 @@ fn headers(number: u64, partition: i32, retry_topic: &str) -> OwnedHeaders {
     );
     let class = format!("gateway::Error{}", number % 10);
     let (partition, offset) = (partition.to_string(), number.to_string());
-    let reason = if number % 100 == 0 {
+    let reason = if number.is_multiple_of(100) {
         "fatal"
     } else {
         "exhausted"
