@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::config::{Exhausted, FailureReason};
 use keylane::layers::{Failover, Layer, Next, Timeout, Validate};
 use keylane::{Json, NewTask, Processor, Retry, Success, Task, TaskError};
 use keylane_testkit::{AttemptResult, Outcome, TestSubscription};
@@ -212,7 +212,7 @@ async fn how_long_a_record_fails_is_known_after_the_retry_topic_too() {
         .backoff(exactly(MINUTE, MINUTE))
         .then_topic()
         .topic_rounds(1)
-        .topic_backoff(Backoff::fixed(10 * MINUTE));
+        .topic_backoff(exactly(10 * MINUTE, 10 * MINUTE));
     let outcome = TestSubscription::new(Json, work)
         .retry(retry)
         .run(task(7))

@@ -20,6 +20,9 @@ use crate::trace::SendSpan;
 /// on, as keylane's do. Older ones drop such a task and commit it: for those, set
 /// [`TaskFormat::Legacy`](crate::producer::TaskFormat::Legacy).
 ///
+/// Every task carries a [message id](NewTask::message_id) too, by which a reader recognises one that
+/// was enqueued twice.
+///
 /// # Order
 /// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a
 /// partition they are written in that order. A task that *fails* does not stop those after it, so
