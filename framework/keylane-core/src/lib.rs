@@ -27,6 +27,7 @@
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
 //! | [`control`] | what holds by a group's control topic, and which members run it |
 //! | [`redrive`] | which dead letters are written back, in which order, and what of it survives a crash |
+//! | [`inbox`] | whether an effect may have been made before, and which marks of it are no longer needed |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -90,6 +91,7 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hot_keys;
+pub mod inbox;
 mod lanes;
 mod last_retry;
 mod lease;
@@ -149,7 +151,7 @@ pub use partition::{
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{
-    Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryPolicy, TopicRetry,
+    Exhausted, InPlace, LEAST_ATTEMPTS, LongestRetry, ReasonActions, RetryPolicy, TopicRetry,
 };
 pub use settled_map::{SettledMap, SettledRange};
 pub use start_question::{StartQuestion, StartSigns};

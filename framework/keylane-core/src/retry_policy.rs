@@ -1,5 +1,7 @@
 //! What becomes of a failed attempt: in place, then the retry topic, then the end.
 
+mod longest;
+
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -7,6 +9,8 @@ use crate::failed_attempt::FailedAttempt;
 use crate::failure::{Failure, Reason};
 use crate::outage_guard::{Case, HeldBy, OutageGuard};
 use crate::time::Moment;
+
+pub use longest::LongestRetry;
 
 /// Retry time alone does not give a record up before this many attempts of a delivery have failed.
 pub const LEAST_ATTEMPTS: u32 = 3;

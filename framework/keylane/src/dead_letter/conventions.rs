@@ -73,6 +73,7 @@ fn fields(
         topic,
         partition,
         offset,
+        ..
     } = failure.origin;
     let names = names_of(convention);
     let text = |text: String| Bytes::from(text);

@@ -136,6 +136,9 @@ pub(crate) fn push_origin(
         headers.push(names::ORIGIN_TOPIC, origin.topic.to_string());
         headers.push(names::ORIGIN_PARTITION, origin.partition.to_string());
         headers.push(names::ORIGIN_OFFSET, origin.offset.to_string());
+        if !origin.log.is_unknown() {
+            headers.push(names::ORIGIN_LOG, origin.log.to_string());
+        }
     }
     if let Some(timestamp) = origin_timestamp {
         headers.push(names::ORIGIN_TIMESTAMP, timestamp.to_string());
@@ -187,6 +190,7 @@ pub(super) mod tests {
 
     use super::super::FailedRecordId;
     use super::*;
+    use crate::record::OriginLog;
 
     /// `headers.md` promises it to users.
     pub(in crate::dead_letter) const ADDED_LIMIT_BYTES: usize = 4096;
@@ -243,13 +247,25 @@ pub(super) mod tests {
     }
 
     pub(in crate::dead_letter) fn origins() -> impl Strategy<Value = Origin> {
-        ("[a-zA-Z0-9._-]{3,249}", 0..i32::MAX, 0..i64::MAX).prop_map(
-            |(topic, partition, offset)| Origin {
-                topic: topic.into(),
-                partition,
-                offset,
-            },
+        let topic_id = any::<Option<u64>>();
+        let leader_epoch = proptest::option::of(0..=i32::MAX);
+        (
+            "[a-zA-Z0-9._-]{3,249}",
+            0..i32::MAX,
+            0..i64::MAX,
+            (topic_id, leader_epoch),
         )
+            .prop_map(
+                |(topic, partition, offset, (topic_id, leader_epoch))| Origin {
+                    topic: topic.into(),
+                    partition,
+                    offset,
+                    log: OriginLog {
+                        topic_id,
+                        leader_epoch,
+                    },
+                },
+            )
     }
 
     pub(in crate::dead_letter) fn histories() -> impl Strategy<Value = FailureHistory> {
@@ -281,6 +297,7 @@ pub(super) mod tests {
             topic: "parking".into(),
             partition: 3,
             offset: 42,
+            log: OriginLog::read("0123456789abcdef/7"),
         };
         let history = FailureHistory {
             attempts: 7,
@@ -329,6 +346,7 @@ pub(super) mod tests {
                 "keylane-origin-topic=parking",
                 "keylane-origin-partition=3",
                 "keylane-origin-offset=42",
+                "keylane-origin-log=0123456789abcdef/7",
                 "keylane-origin-timestamp=1763698842000",
                 "keylane-group=notifier",
                 "keylane-epoch=17/gate-1",
@@ -372,6 +390,7 @@ pub(super) mod tests {
             names::ORIGIN_TOPIC,
             names::ORIGIN_PARTITION,
             names::ORIGIN_OFFSET,
+            names::ORIGIN_LOG,
         ];
         let kept = [
             &kept[..],

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::names;
 use super::retry_headers::{last_metadata, number, origin, read_retry_state};
 use crate::Headers;
-use crate::record::{Origin, time_of};
+use crate::record::{Origin, OriginLog, time_of};
 
 /// The identity of a record on a retry or dead-letter topic: equal for all copies of one failure,
 /// and for nothing else.
@@ -48,7 +48,7 @@ use crate::record::{Origin, time_of};
 pub struct FailedRecordId {
     /// The consumer group where it failed.
     pub group: String,
-    /// Where the record was read first.
+    /// Where the record was read first; without the log.
     pub origin: Origin,
     /// The record's timestamp there, where it had one. It distinguishes records where a topic was
     /// re-created and offsets began again.
@@ -68,7 +68,11 @@ impl FailedRecordId {
     pub fn read(headers: &Headers) -> Option<Self> {
         Some(Self {
             group: headers.last_str(names::GROUP)?.to_owned(),
-            origin: origin(headers)?,
+            // An owner that did not know the log yet writes the same failure without it.
+            origin: Origin {
+                log: OriginLog::default(),
+                ..origin(headers)?
+            },
             origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP).and_then(time_of),
             round: round(headers),
             redrive_id: headers.last_str(names::REDRIVE_ID).map(str::to_owned),
@@ -89,6 +93,7 @@ impl fmt::Display for FailedRecordId {
             topic,
             partition,
             offset,
+            ..
         } = &self.origin;
         write!(f, "{}/{topic}-{partition}@{offset}", self.group)?;
         self.round.map_or(Ok(()), |round| write!(f, "#{round}"))

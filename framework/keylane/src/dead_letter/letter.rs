@@ -11,7 +11,7 @@ use super::retry_headers::{number, origin};
 use super::{conventions, names};
 use crate::Headers;
 use crate::config::{HeaderConvention, NAME_LIMIT_BYTES};
-use crate::record::{Origin, time_of};
+use crate::record::{Origin, OriginLog, time_of};
 use crate::support::rfc3339;
 
 const ERROR_LIMIT_BYTES: usize = 1024;
@@ -264,6 +264,7 @@ fn place(topic: Option<String>, partition: Option<i64>, offset: Option<i64>) -> 
         topic: topic.into(),
         partition,
         offset,
+        log: OriginLog::default(),
     })
 }
 

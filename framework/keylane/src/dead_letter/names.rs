@@ -3,6 +3,8 @@
 pub(super) const ORIGIN_TOPIC: &str = "keylane-origin-topic";
 pub(super) const ORIGIN_PARTITION: &str = "keylane-origin-partition";
 pub(super) const ORIGIN_OFFSET: &str = "keylane-origin-offset";
+/// Which log the offset is about.
+pub(super) const ORIGIN_LOG: &str = "keylane-origin-log";
 pub(super) const ORIGIN_TIMESTAMP: &str = "keylane-origin-timestamp";
 pub(super) const GROUP: &str = "keylane-group";
 /// Which assignment wrote it.
@@ -35,10 +37,11 @@ pub(super) const SPRING_NEXT_ATTEMPT: &str = "retry_topic-attempts";
 pub(super) const SPRING_DUE: &str = "retry_topic-backoff-timestamp";
 
 /// Every header that is keylane's alone.
-pub(super) const OURS: [&str; 17] = [
+pub(super) const OURS: [&str; 18] = [
     ORIGIN_TOPIC,
     ORIGIN_PARTITION,
     ORIGIN_OFFSET,
+    ORIGIN_LOG,
     ORIGIN_TIMESTAMP,
     GROUP,
     EPOCH,

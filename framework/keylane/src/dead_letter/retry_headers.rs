@@ -7,7 +7,7 @@ use keylane_core::{DecatonRetry, FailureHeaders, LastRetry, OwnRetry, SpringRetr
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::names;
 use crate::Headers;
-use crate::record::{Origin, RetryState, TaskMetadata};
+use crate::record::{Origin, OriginLog, RetryState, TaskMetadata};
 use crate::support::rfc3339;
 
 /// Longer than any retry time, patience and delay together: a header with more is damaged.
@@ -157,7 +157,16 @@ pub(super) fn origin(headers: &Headers) -> Option<Origin> {
         topic: topic.into(),
         partition,
         offset,
+        log: origin_log(headers),
     })
+}
+
+/// Unknown where an older keylane or another program wrote the record.
+pub(super) fn origin_log(headers: &Headers) -> OriginLog {
+    headers
+        .last_str(names::ORIGIN_LOG)
+        .map(OriginLog::read)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -252,6 +261,7 @@ mod tests {
                 topic: "t".into(),
                 partition: 0,
                 offset: 1,
+                log: OriginLog::default(),
             },
             failed_once(),
         );
@@ -385,6 +395,7 @@ mod tests {
                 topic: "t".into(),
                 partition: 0,
                 offset: 1,
+                log: OriginLog::default(),
             },
             failed_once(),
         );

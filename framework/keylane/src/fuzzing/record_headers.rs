@@ -12,7 +12,7 @@ use crate::dead_letter::{
     ErrorText, FailureHistory, Intake, Letter, Round, Writer, WrittenBy, dead_letter_headers,
     provenance, retry_headers,
 };
-use crate::record::{Origin, RecordHeaders, RetryState, TaskMetadata};
+use crate::record::{Origin, OriginLog, RecordHeaders, RetryState, TaskMetadata};
 
 /// The names with a meaning; an index beyond them is the name of another program's header.
 const NAMES: [&str; 18] = [
@@ -231,6 +231,7 @@ static NO_CONVENTIONS: BTreeSet<HeaderConvention> = BTreeSet::new();
 /// else's headers are as they were, and nothing grows.
 fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&TaskMetadata>) {
     let origin = state.origin.clone().unwrap_or(Origin {
+        log: OriginLog::default(),
         topic: "parking".into(),
         partition: 0,
         offset: i64::MAX,

@@ -31,6 +31,8 @@ pub(crate) struct NewPartition {
     pub(crate) committed: Option<CommittedPoint>,
     /// The log that is read, where it is known.
     pub(crate) log: Option<LogId>,
+    /// A broker has named it just now.
+    pub(crate) log_is_confirmed: bool,
     /// The position that was committed, or reached, in another topic of this name. This one is read
     /// from its beginning.
     pub(crate) left: Option<Position>,

@@ -54,6 +54,7 @@ impl Starts {
             partition: element.partition,
             committed: None,
             log: None,
+            log_is_confirmed: false,
             left: None,
             stale_end: CString::new(element.topic)
                 .ok()
@@ -86,6 +87,7 @@ impl Starts {
         };
         compare_logs(&mut assigned, &logs);
         for new in &mut assigned {
+            new.log_is_confirmed = logs.iter().any(|(topic, _)| *topic == new.topic);
             let position = new.committed.as_ref().map(|committed| committed.position);
             let confirm = position.and_then(|at| Beginning::confirm(at.position, at.leader_epoch));
             new.beginning = new.beginning.or(confirm);

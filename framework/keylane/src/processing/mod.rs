@@ -4,12 +4,15 @@
 mod cancellation;
 pub(crate) mod decode;
 mod epoch;
+mod identity;
 pub(crate) mod processor;
 pub(crate) mod success;
 pub(crate) mod task;
 pub(crate) mod task_error;
 
 pub use cancellation::Cancellation;
+#[doc(hidden)]
+pub use identity::{FirstFailure, TaskIdentity};
 pub use processor::processor_fn;
 pub(crate) use success::Success;
 pub(crate) use task::Task;

@@ -1,11 +1,15 @@
 //! The argument of a processor.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use keylane_core::LogId;
+
+use super::identity::{FirstFailure, TaskIdentity};
 use super::{Cancellation, EpochLife};
 use crate::Headers;
-use crate::record::{Origin, Record, TaskMetadata, TraceParent};
+use crate::record::{Origin, OriginLog, Record, TaskMetadata, TraceParent};
+use crate::support::clock;
 
 /// One decoded record, with its place and its number of attempts.
 ///
@@ -28,6 +32,8 @@ pub struct Task<T> {
     pub(crate) record: Record,
     pub(crate) source: Arc<Source>,
     pub(crate) attempt: u32,
+    /// When the attempt began: the lease of the membership was good then.
+    pub(crate) began: Instant,
     /// When the attempt's time is up.
     pub(crate) ends: Option<Instant>,
 }
@@ -39,6 +45,17 @@ pub(crate) struct Source {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) life: Arc<EpochLife>,
+    /// The log that the epoch reads, once a broker has confirmed it.
+    pub(crate) log: OnceLock<LogId>,
+    /// Whether the brokers name logs.
+    pub(crate) names_logs: bool,
+}
+
+impl Source {
+    /// Which log the offset of a record is about that was read here.
+    pub(crate) fn log_of(&self, record: &Record) -> OriginLog {
+        OriginLog::new(self.log.get().copied(), record.leader_epoch())
+    }
 }
 
 impl<T> Task<T> {
@@ -108,7 +125,28 @@ impl<T> Task<T> {
                 topic: self.source.topic.clone(),
                 partition: self.partition(),
                 offset: self.offset(),
+                log: self.source.log_of(&self.record),
             },
+        }
+    }
+
+    /// What an inbox identifies the record by, and what it judges by whether it can. A part of
+    /// keylane that `keylane-sql` shares: no promise of its own.
+    #[doc(hidden)]
+    pub fn identity(&self) -> TaskIdentity {
+        let retry = self.record.retry_state();
+        let is_retry = retry.is_some_and(|retry| retry.origin.is_some());
+        TaskIdentity {
+            origin: self.origin(),
+            began: self.began,
+            first_failure: match retry.and_then(|retry| retry.first_failure_millis) {
+                _ if !is_retry => FirstFailure::Here,
+                Some(millis) => {
+                    clock::of_unix_millis(millis).map_or(FirstFailure::Unknown, FirstFailure::At)
+                }
+                None => FirstFailure::Unknown,
+            },
+            awaits_log: !is_retry && self.source.names_logs && self.source.log.get().is_none(),
         }
     }
 
@@ -177,6 +215,7 @@ impl<T> Task<T> {
             record,
             source,
             attempt,
+            began,
             ends,
         } = self;
         Task {
@@ -184,6 +223,7 @@ impl<T> Task<T> {
             record,
             source,
             attempt,
+            began,
             ends,
         }
     }

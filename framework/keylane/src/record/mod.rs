@@ -20,7 +20,7 @@ use bytes::Bytes;
 pub(crate) use decode_error::DecodeError;
 pub(crate) use headers::Headers;
 pub use key_hash::KeyHash;
-pub use origin::Origin;
+pub use origin::{Origin, OriginLog};
 pub use task_metadata::TaskMetadata;
 
 pub(crate) use arena::Arena;
@@ -47,6 +47,8 @@ pub struct Record {
     key: Part,
     value: Part,
     offset: i64,
+    /// That of the leader that took it in; negative where its format has none.
+    leader_epoch: i32,
     timestamp_millis: i64,
     /// `None` where the record has no headers, the common case: no allocation then.
     headers: Option<Arc<RecordHeaders>>,
@@ -87,9 +89,23 @@ impl Record {
             key: Part::of(key),
             value: Part::of(value),
             offset,
+            leader_epoch: -1,
             timestamp_millis: timestamp_millis.unwrap_or(i64::MIN),
             headers: headers.map(Arc::new),
         }
+    }
+
+    /// It was written under this leader epoch; negative is none.
+    pub(crate) fn under(self, leader_epoch: i32) -> Self {
+        Self {
+            leader_epoch,
+            ..self
+        }
+    }
+
+    /// The leader epoch that it was written under, where its format has one.
+    pub(crate) fn leader_epoch(&self) -> Option<i32> {
+        (self.leader_epoch >= 0).then_some(self.leader_epoch)
     }
 
     /// The key; `None` is null.

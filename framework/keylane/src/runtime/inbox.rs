@@ -80,6 +80,8 @@ pub(crate) struct Orders {
     pub(crate) log_end: Option<i64>,
     /// The log that is read, as soon as it is known.
     pub(crate) log: Option<LogId>,
+    /// A broker has named it since it was last in doubt.
+    pub(crate) log_is_confirmed: bool,
 }
 
 /// An attempt that did not end at its first poll has ended.

@@ -43,6 +43,7 @@ impl OwnedPartition {
             topic: self.source.topic.clone(),
             partition: self.source.partition,
             offset: record.offset(),
+            log: self.source.log_of(record),
         })
     }
 

@@ -1,8 +1,8 @@
 //! The owner's loop.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use keylane_core::{
@@ -110,15 +110,18 @@ impl Owner {
         let place = (start.topic.clone(), start.partition);
         let acts = &runtime.control.acts;
         acts.join(place, start.epoch, start.inbox.clone());
+        let source = Source {
+            topic: start.topic,
+            partition: start.partition,
+            life,
+            log: OnceLock::new(),
+            names_logs: runtime.names_logs,
+        };
         let owned = OwnedPartition {
             core,
             metrics: start.metrics,
             runtime,
-            source: Arc::new(Source {
-                topic: start.topic,
-                partition: start.partition,
-                life,
-            }),
+            source: Arc::new(source),
             inbox: start.inbox,
             progress: start.progress,
             released_records: 0,
@@ -203,6 +206,10 @@ impl Owner {
             self.owned.core.end();
         }
         self.owned.core.set_log(orders.log);
+        if let Some(log) = orders.log.filter(|_| orders.log_is_confirmed) {
+            // It is the same one for as long as the epoch lasts.
+            self.owned.source.log.get_or_init(|| log);
+        }
         self.owned.core.mark_confirmed(Mark::new(orders.marked));
         if let Some(end) = orders.log_end {
             self.owned.core.log_ends_at(Position::new(end));
@@ -352,6 +359,7 @@ impl Owner {
                 record: start.record.record.clone(),
                 source: owned.source.clone(),
                 attempt: start.attempt,
+                began: at,
                 ends: at + owned.runtime.attempt_timeout,
             };
             if start.attempt == 1 {

@@ -77,6 +77,8 @@ pub(crate) struct Runtime {
     pub(crate) origin_of_time: Instant,
     /// Present in a subscription without Kafka.
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whether the brokers name the logs of topics.
+    pub(crate) names_logs: bool,
 }
 
 /// Where owners write, and what else there is only with Kafka, or only without it.
@@ -87,6 +89,8 @@ pub(crate) struct Surroundings {
     pub(crate) side_config: ClientSettings,
     pub(crate) lease: Arc<SharedLease>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whether the brokers name the logs of topics.
+    pub(crate) names_logs: bool,
 }
 
 impl Runtime {
@@ -135,6 +139,7 @@ impl Runtime {
             metrics,
             origin_of_time,
             observer: surroundings.observer,
+            names_logs: surroundings.names_logs,
         }
     }
 

@@ -18,6 +18,7 @@ use super::outage::OutageWatch;
 use super::places::{InFlight, Places};
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
+use crate::SubscriptionConfig;
 use crate::support::lock::lock;
 
 /// Topic and partition.
@@ -43,6 +44,8 @@ pub(crate) struct Control {
     pub(crate) acts: ActTakers,
     group: String,
     name: String,
+    /// Present where there are brokers.
+    pub(crate) config: Option<Arc<SubscriptionConfig>>,
     pub(crate) outages: Arc<OutageWatch>,
     /// Present where the attempts of all partitions together are limited.
     pub(crate) places: Option<Places>,
@@ -78,6 +81,7 @@ impl Control {
             acts: ActTakers::default(),
             group: String::new(),
             name: String::new(),
+            config: None,
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             places: None,
             feed: None,
@@ -101,6 +105,12 @@ impl Control {
     /// Sets the name of the subscription in metrics and logs.
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Its settings, of a subscription that reads from brokers.
+    pub(crate) fn with_brokers(mut self, config: &Arc<SubscriptionConfig>) -> Self {
+        self.config = Some(config.clone());
         self
     }
 

@@ -4,6 +4,7 @@
 
 mod acts;
 mod builder;
+mod committed;
 pub(crate) mod error;
 pub(crate) mod handle;
 #[cfg(test)]
@@ -15,4 +16,6 @@ mod start;
 
 pub use acts::KeyResumed;
 pub use builder::SubscriptionBuilder;
+#[doc(hidden)]
+pub use committed::{CommittedLog, GroupPositions};
 pub use keylane_core::{ActTime, OperatorNote, RetriedNow};

@@ -40,6 +40,7 @@ where
     let control = Control::new(config.shutdown_timeout)
         .of_group(&config.group)
         .named(config.label())
+        .with_brokers(&config)
         .guarded_by(config.outage_guard())
         .limited_to(config.limits.max_in_flight)
         .steered_by(config.control_topic_name());
@@ -177,6 +178,7 @@ fn connect(
         side_config,
         lease,
         observer: None,
+        names_logs: report.answers_ids,
     };
     let runtime = Runtime::new(config, control.clone(), metrics.clone(), surroundings);
     Ok((client, Arc::new(runtime), settings, follower))

@@ -36,6 +36,7 @@ pub(super) fn local_runtime(
         side_config: ClientSettings::default(),
         lease: Arc::new(SharedLease::lasting()),
         observer: Some(Arc::new(topics)),
+        names_logs: false,
     };
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     Runtime::new(config, control.clone(), metrics, surroundings)

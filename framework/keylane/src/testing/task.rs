@@ -1,7 +1,9 @@
 //! Tasks for unit tests of a processor, without a broker.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use keylane_core::LogId;
 
 use crate::dead_letter::Intake;
 use crate::processing::{EpochLife, Source};
@@ -42,6 +44,9 @@ pub struct TestTask<T> {
     attempt: u32,
     ends: Option<Instant>,
     life: Arc<EpochLife>,
+    began: Option<Instant>,
+    log: Option<(u64, i32)>,
+    is_retry: bool,
 }
 
 /// Takes partitions away from tasks under test; see
@@ -95,6 +100,9 @@ impl<T> TestTask<T> {
             attempt: 1,
             ends: None,
             life: Arc::default(),
+            began: None,
+            log: None,
+            is_retry: false,
         }
     }
 
@@ -119,6 +127,41 @@ impl<T> TestTask<T> {
     /// Where the record stands.
     pub fn at(mut self, topic: &str, partition: i32, offset: i64) -> Self {
         (self.topic, self.partition, self.offset) = (topic.into(), partition, offset);
+        self
+    }
+
+    /// Which log the offset is about: 64 bits of its topic's id, and the record's leader epoch. Without
+    /// this it is not known; see [`OriginLog`](crate::record::OriginLog).
+    pub fn log(mut self, topic_id: u64, leader_epoch: i32) -> Self {
+        self.log = Some((topic_id, leader_epoch));
+        self
+    }
+
+    /// The record comes from a retry topic: headers such as `keylane-origin-topic` are read.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Headers;
+    /// use keylane::testing::TestTask;
+    ///
+    /// let headers: Headers = [
+    ///     ("keylane-origin-topic", "parking"),
+    ///     ("keylane-origin-partition", "3"),
+    ///     ("keylane-origin-offset", "42"),
+    /// ]
+    /// .into_iter()
+    /// .collect();
+    /// let task = TestTask::new(()).headers(headers).of_retry_topic().build();
+    /// assert_eq!(task.origin().offset, 42);
+    /// ```
+    pub fn of_retry_topic(mut self) -> Self {
+        self.is_retry = true;
+        self
+    }
+
+    /// When the attempt began. Without this, at [`build`](Self::build).
+    pub fn began_at(mut self, time: Instant) -> Self {
+        self.began = Some(time);
         self
     }
 
@@ -159,7 +202,7 @@ impl<T> TestTask<T> {
     /// The task.
     pub fn build(self) -> Task<T> {
         let headers = (!self.headers.is_empty()).then_some(self.headers);
-        let headers = Intake::default().read(headers, self.value.as_deref(), false);
+        let headers = Intake::default().read(headers, self.value.as_deref(), self.is_retry);
         let record = Record::new(
             &mut Arena::default(),
             self.offset,
@@ -167,17 +210,25 @@ impl<T> TestTask<T> {
             self.key.as_deref(),
             self.value.as_deref(),
             headers,
-        );
+        )
+        .under(self.log.map_or(-1, |(_, leader_epoch)| leader_epoch));
+        let log = OnceLock::new();
+        if let Some((topic_id, _)) = self.log {
+            let _ = log.set(LogId::from_bytes(topic_id.to_le_bytes()));
+        }
         let source = Arc::new(Source {
             topic: self.topic,
             partition: self.partition,
             life: self.life,
+            log,
+            names_logs: false,
         });
         Task {
             payload: self.payload,
             record,
             source,
             attempt: self.attempt,
+            began: self.began.unwrap_or_else(Instant::now),
             ends: self.ends,
         }
     }

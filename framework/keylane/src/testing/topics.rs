@@ -13,7 +13,7 @@ use crate::dead_letter::Intake;
 use crate::error::SubscriptionError;
 use crate::metrics::{MetricLabels, PartitionMetrics};
 use crate::producer::raw::{Acknowledged, OutgoingRecord};
-use crate::record::{Arena, Origin, Record};
+use crate::record::{Arena, Origin, OriginLog, Record};
 use crate::runtime::{EpochStart, Inbox, Observed, Observer, Progress};
 use crate::status::Control;
 use crate::support::clock;
@@ -57,6 +57,7 @@ impl Topics {
             topic: place.0,
             partition: place.1,
             offset: there.next_offset,
+            log: OriginLog::default(),
         };
         there.next_offset += 1;
         if (is_retry_topic || self.origin_topics.contains(&origin.topic)) && !has_stopped {

@@ -14,6 +14,7 @@ fn parking(partition: i32, offset: i64) -> Option<Origin> {
         topic: "parking".into(),
         partition,
         offset,
+        log: crate::record::OriginLog::default(),
     })
 }
 

@@ -9,7 +9,7 @@ use keylane_core::member::{
     EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
 };
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, LeaderEpoch, LogRange, Moment, NotDueEpisode, OwnerWatch,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, LogId, LogRange, Moment, NotDueEpisode, OwnerWatch,
     PartitionDirectives, Position, Reset, StartQuestion, StartSigns, Step, Withheld,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Assigned {
     pub(crate) is_retry_topic: bool,
     /// The log that this epoch reads.
     pub(crate) log: ReadLog,
+    /// A broker has named it since this epoch, or the one before it in the same log, began.
+    pub(crate) log_is_confirmed: bool,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) read_metrics: ReadMetrics,
@@ -98,6 +100,7 @@ impl Assigned {
             read_metrics: ReadMetrics::new(labels),
             is_retry_topic,
             log: ReadLog::new(None, Reset::Earliest, None, READ_LIMIT),
+            log_is_confirmed: false,
             batch: Vec::new(),
             batch_bytes: 0,
             leader_epoch: -1,
@@ -155,6 +158,14 @@ impl Assigned {
         }
     }
 
+    /// A broker names this log.
+    pub(super) fn confirm_log(&mut self, log: LogId) {
+        if !self.log_is_confirmed && self.log.id() == Some(log) && !self.log.has_changed() {
+            self.log_is_confirmed = true;
+            self.inbox.order(|orders| orders.log_is_confirmed = true);
+        }
+    }
+
     /// Drops what this read has taken: offsets from an earlier log.
     pub(crate) fn drop_batch(&mut self) {
         self.batch.clear();
@@ -180,6 +191,7 @@ impl Assigned {
             partition: self.partition,
             committed: None,
             log: self.log.id(),
+            log_is_confirmed: self.log_is_confirmed,
             left: None,
             stale_end: self.stale_end,
             beginning: self.beginning,

@@ -105,7 +105,10 @@ impl Assignment {
             Arc::new(Inbox::new(u64::from(held), !predecessors.is_empty())),
             Arc::new(Progress::default()),
         );
-        inbox.order(|orders| orders.log = new.log);
+        inbox.order(|orders| {
+            orders.log = new.log;
+            orders.log_is_confirmed = new.log_is_confirmed;
+        });
         (self.open)(EpochStart {
             topic: topic.clone(),
             partition: new.partition,
@@ -141,6 +144,7 @@ impl Assignment {
         (assigned.held, assigned.pauses) = (held, u64::from(held));
         assigned.stale_end = new.stale_end;
         assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
+        assigned.log_is_confirmed = new.log_is_confirmed;
         assigned.beginning = new.beginning;
         // The client got the order before the assignment.
         assigned.fetch_paused = new.beginning.is_some();

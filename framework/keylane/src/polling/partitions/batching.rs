@@ -72,7 +72,8 @@ impl Batching {
         let headers = self
             .intake
             .read(message.headers(), value, partition.is_retry_topic);
-        let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
+        let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers)
+            .under(message.leader_epoch());
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);
     }

@@ -41,6 +41,9 @@ impl Assignment {
             client.seek(topic, *partition, to)?;
             let new = NewPartition {
                 log,
+                // A log that went back may be another one, whose records would pass for those of the
+                // old one.
+                log_is_confirmed: matches!(next, NextEpoch::Beginning(_)),
                 left,
                 stale_end: None,
                 beginning: None,
@@ -68,9 +71,10 @@ impl Assignment {
             for partition in self.partitions.iter_mut().filter(|p| *p.topic == **topic) {
                 let deadline = partition.now() + drain_timeout;
                 match partition.log.see(*log, partition.revoking, deadline) {
-                    Sighting::Nothing => {}
+                    Sighting::Nothing => partition.confirm_log(*log),
                     Sighting::Learned(log) => {
                         partition.inbox.order(|orders| orders.log = Some(log));
+                        partition.confirm_log(log);
                     }
                     Sighting::Recreated => {
                         partition.drop_batch();

@@ -10,7 +10,7 @@ use crate::dead_letter::{
 };
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::{TaskFormat, TaskSource};
-use crate::record::{Arena, Origin, Record, RecordHeaders, TaskMetadata};
+use crate::record::{Arena, Origin, OriginLog, Record, RecordHeaders, TaskMetadata};
 
 fn stored(headers: Headers) -> StoredLetter {
     of(Some(b"B-KL 42"), Some(b"{}"), headers)
@@ -30,6 +30,7 @@ fn origin() -> Origin {
         topic: "parking".into(),
         partition: 3,
         offset: 42,
+        log: OriginLog::read("0123456789abcdef/7"),
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) record: Record,
     pub(crate) source: Arc<Source>,
     pub(crate) attempt: u32,
+    /// When it began, at the check of the lease.
+    pub(crate) began: Instant,
     /// When its time is up.
     pub(crate) ends: Instant,
 }
@@ -97,6 +99,7 @@ fn begin<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
         record,
         source,
         attempt,
+        began,
         ends,
     } = call;
     match work.decoder.decode(&record) {
@@ -105,6 +108,7 @@ fn begin<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
             record,
             source,
             attempt,
+            began,
             ends: Some(ends),
         })),
         Err(error) => Err(AttemptOutcome::failed(
@@ -124,6 +128,7 @@ fn caught<R>(call: impl FnOnce() -> R) -> Result<R, AttemptOutcome> {
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
+    use std::sync::OnceLock;
     use std::task::Context;
     use std::time::Duration;
 
@@ -292,6 +297,8 @@ mod tests {
             topic: "topic".into(),
             partition: 0,
             life: Arc::default(),
+            log: OnceLock::new(),
+            names_logs: false,
         });
         let record = Record::new(
             &mut Arena::default(),
@@ -305,6 +312,7 @@ mod tests {
             record,
             source,
             attempt: 1,
+            began: Instant::now(),
             ends: Instant::now() + Duration::from_secs(60),
         }
     }

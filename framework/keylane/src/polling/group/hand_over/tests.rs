@@ -114,6 +114,7 @@ fn end_owner(assignment: &Assignment, place: usize) {
 fn new_partition(partition: i32) -> NewPartition {
     let topic = "tasks".to_owned();
     NewPartition {
+        log_is_confirmed: false,
         topic,
         partition,
         committed: None,

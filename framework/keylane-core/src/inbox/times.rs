@@ -1,0 +1,136 @@
+//! How long marks are kept, and until when an attempt can rely on them.
+
+use std::time::Duration;
+
+use crate::retry_policy::LongestRetry;
+
+/// How long marks are kept.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use keylane_core::inbox::{Judgement, Retried, Times};
+///
+/// let minutes = |minutes| Duration::from_secs(minutes * 60);
+/// let times = Times::new(minutes(60), minutes(5))?;
+/// assert_eq!(times.judge(minutes(54), Retried::No), Judgement::Safe);
+/// assert_eq!(times.judge(minutes(55), Retried::No), Judgement::TooLate);
+/// assert_eq!(times.judge(minutes(1), Retried::For(minutes(55))), Judgement::Unprotected);
+/// # Ok::<(), keylane_core::inbox::TimesError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    wait: Duration,
+    margin: Duration,
+}
+
+/// Times that protect nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a wait of {wait:?} is less than twice the margin of {margin:?}; raise the wait")]
+pub struct TimesError {
+    wait: Duration,
+    margin: Duration,
+}
+
+/// For how long a record has been retried through a retry topic when a mark of it is inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// It was read from its origin topic.
+    No,
+    /// Since its first failure.
+    For(Duration),
+    /// It was read from a retry topic, and that is not known.
+    Unknown,
+}
+
+/// Whether a mark that is missing means that there was no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It does.
+    Safe,
+    /// It need not, and the attempt is not needed.
+    TooLate,
+    /// It need not, and the attempt has to be made: nothing else would.
+    Unprotected,
+}
+
+impl Times {
+    /// Marks are kept for `wait`; `margin` holds what clocks differ by, and how long a member can
+    /// take itself for one of its group.
+    ///
+    /// # Errors
+    /// `wait` is less than twice the margin.
+    pub fn new(wait: Duration, margin: Duration) -> Result<Self, TimesError> {
+        if wait < margin.saturating_mul(2) || wait.is_zero() {
+            return Err(TimesError { wait, margin });
+        }
+        Ok(Self { wait, margin })
+    }
+
+    /// How long a mark is kept at least.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// An attempt that is younger is safe.
+    pub fn limit(&self) -> Duration {
+        self.wait - self.margin
+    }
+
+    /// Judges an attempt that has inserted its mark, this long after it began.
+    pub fn judge(&self, attempt: Duration, retried: Retried) -> Judgement {
+        if attempt >= self.limit() {
+            return Judgement::TooLate;
+        }
+        match retried {
+            Retried::No => Judgement::Safe,
+            Retried::For(time) if time < self.limit() => Judgement::Safe,
+            Retried::For(_) | Retried::Unknown => Judgement::Unprotected,
+        }
+    }
+
+    /// The wait that protects all retries of such a policy, where this one does not. `None` also
+    /// for a policy without an end, which no time protects.
+    pub fn needed_for(&self, longest: LongestRetry) -> Option<Duration> {
+        match longest {
+            LongestRetry::Bounded(time) if time >= self.limit() => {
+                Some(time.saturating_add(self.margin) + Duration::from_secs(1))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_wait_that_protects_nothing_is_refused() {
+        assert!(Times::new(seconds(9), seconds(5)).is_err());
+        assert!(Times::new(Duration::ZERO, Duration::ZERO).is_err());
+        let times = Times::new(seconds(10), seconds(5)).unwrap();
+        assert_eq!((times.wait(), times.limit()), (seconds(10), seconds(5)));
+    }
+
+    #[test]
+    fn what_is_needed_for_a_policy_is_enough_for_it() {
+        let times = Times::new(seconds(3_600), seconds(300)).unwrap();
+        for longest in [
+            LongestRetry::InPlace,
+            LongestRetry::WithoutEnd,
+            LongestRetry::Bounded(seconds(3_299)),
+        ] {
+            assert_eq!(times.needed_for(longest), None, "{longest:?}");
+        }
+        let longest = LongestRetry::Bounded(seconds(3_300));
+        let needed = times.needed_for(longest).unwrap();
+        let times = Times::new(needed, seconds(300)).unwrap();
+        assert_eq!(times.needed_for(longest), None);
+    }
+}
