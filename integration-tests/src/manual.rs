@@ -18,6 +18,7 @@ pages! {
     Producer = "docs/src/producer.md";
     Testing = "docs/src/testing.md";
     ControlTopic = "docs/src/control-topic.md";
+    Layers = "docs/src/layers.md";
     RetriesAndDeadLetters = "docs/src/retries-and-dead-letters.md";
     LimitsAndBackPressure = "docs/src/limits-and-back-pressure.md";
     RebalancesAndShutdown = "docs/src/rebalances-and-shutdown.md";

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane::config::Outage;
+use keylane::error::ConfigError;
+use keylane::layers::{Layer, Layers, Stack, UsesProcessor};
 use keylane::testing::{LocalSubscription, Outcome};
 use keylane::{DeadLetter, Decode, NewTask, Processor, Retry, SubscriptionConfig, Success};
 
@@ -20,6 +22,8 @@ const REAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The settings are those of a subscription of the group `test` to the topic `test`, with the
 /// dead-letter topic `test-dlq`; [`from_config`](Self::from_config) takes yours.
 ///
+/// [`layer`](Self::layer) puts layers around the processor.
+///
 /// # Time
 /// It passes by itself, and at once, wherever nothing can run: the clock of the test's runtime is
 /// paused, as by `#[tokio::test(start_paused = true)]`. [`real_time`](Self::real_time) leaves it.
@@ -31,10 +35,11 @@ const REAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 #[doc = include_str!("not_simulated.md")]
 #[derive(Debug)]
 #[must_use = "a subscription under test does nothing until `run` or `start`"]
-pub struct TestSubscription<T, D, P, O = ()> {
+pub struct TestSubscription<T, D, P, O = (), L = ()> {
     config: SubscriptionConfig,
     decoder: D,
     processor: P,
+    layers: L,
     is_real_time: bool,
     idle_timeout: Option<Duration>,
     payload: PhantomData<fn(T) -> O>,
@@ -77,8 +82,55 @@ where
             config,
             decoder,
             processor,
+            layers: (),
             is_real_time: false,
             idle_timeout: None,
+            payload: PhantomData,
+        }
+    }
+}
+
+impl<T, D, P, O, L> TestSubscription<T, D, P, O, L>
+where
+    T: Send + 'static,
+    D: Decode<T>,
+    P: Processor<T, O>,
+    O: Into<Success> + 'static,
+    L: Layers<T>,
+{
+    /// Puts a [layer](keylane::layers) around the processor, inside of those that are there, as
+    /// [`SubscriptionBuilder::layer`](keylane::subscription::SubscriptionBuilder::layer) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use keylane::layers::{Failover, Timeout};
+    /// use keylane::{Json, NewTask, Task, TaskError};
+    /// use keylane_testkit::{Outcome, TestSubscription};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hangs = |_: Task<u64>| std::future::pending::<Result<(), TaskError>>();
+    /// let sms = |_: Task<u64>| async { Ok::<(), TaskError>(()) };
+    /// let outcome = TestSubscription::new(Json, hangs)
+    ///     .layer(Failover::to(sms))
+    ///     .layer(Timeout::of(Duration::from_secs(2)))
+    ///     .run(NewTask::json(&7)?)
+    ///     .await;
+    /// assert_eq!(outcome, Outcome::Done { attempts: 1 });
+    /// # Ok(()) }
+    /// ```
+    pub fn layer<N>(self, layer: N) -> TestSubscription<T, D, P, O, Stack<L, N>>
+    where
+        N: Layer<T>,
+    {
+        TestSubscription {
+            config: self.config,
+            decoder: self.decoder,
+            processor: self.processor,
+            layers: Stack::new(self.layers, layer),
+            is_real_time: self.is_real_time,
+            idle_timeout: self.idle_timeout,
             payload: PhantomData,
         }
     }
@@ -178,11 +230,13 @@ where
         let retry_topic = self.config.retry_topic();
         let seen = Arc::new(Seen::new());
         let events = seen.clone();
-        let started =
-            LocalSubscription::start(self.config, self.decoder, self.processor, move |event| {
-                events.event(event)
-            });
-        match started {
+        let starts = Starts {
+            config: self.config,
+            decoder: self.decoder,
+            events,
+            payload: PhantomData,
+        };
+        match self.layers.around(self.processor, starts) {
             Ok(local) => TestHandle {
                 local,
                 seen,
@@ -192,5 +246,28 @@ where
             },
             Err(error) => panic!("the settings of the subscription under test: {error}"),
         }
+    }
+}
+
+/// Starts a subscription once its processor is complete.
+struct Starts<T, D> {
+    config: SubscriptionConfig,
+    decoder: D,
+    events: Arc<Seen>,
+    payload: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static, D: Decode<T>> UsesProcessor<T> for Starts<T, D> {
+    type Output = Result<LocalSubscription, ConfigError>;
+
+    fn take<O, P>(self, processor: P) -> Self::Output
+    where
+        O: Into<Success> + 'static,
+        P: Processor<T, O>,
+    {
+        let events = self.events;
+        LocalSubscription::start(self.config, self.decoder, processor, move |event| {
+            events.event(event);
+        })
     }
 }

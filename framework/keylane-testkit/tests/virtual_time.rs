@@ -2,6 +2,8 @@
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
+#[path = "virtual_time/layers.rs"]
+mod layers;
 #[path = "virtual_time/max_in_flight.rs"]
 mod max_in_flight;
 #[path = "virtual_time/policies.rs"]

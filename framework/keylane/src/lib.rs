@@ -36,6 +36,7 @@
 //! |---|---|
 //! | do the work | [`Processor`], [`Task`], [`TaskError`], [`Success`] |
 //! | stop what an attempt has started elsewhere | [`Cancellation`](processing::Cancellation) |
+//! | put a time-out, a fail-over or a check around the work | [`layers`] |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
 //! | set what happens to failures | [`Retry`], [`Exhausted`](config::Exhausted), [`DeadLetter`], [`FailureReason`](config::FailureReason) |
@@ -81,6 +82,7 @@ pub mod dead_letter;
 #[doc(hidden)]
 pub mod fuzzing;
 mod kafka;
+pub mod layers;
 pub mod metrics;
 mod polling;
 pub mod processing;

@@ -12,11 +12,16 @@ use std::time::{Duration, SystemTime};
 
 use common::{PATIENCE, eventually};
 use keylane::config::{Backoff, Exhausted, FailureReason, KeyInSpans, Limits, Tracing};
+use keylane::processing::processor_fn;
 use keylane::record::KeyHash;
 use keylane::status::PausedBy;
 use keylane::subscription::SubscriptionBuilder;
+use keylane::testing::TestTask;
 use keylane::trace::TraceParent;
-use keylane::{DeadLetter, Json, NewTask, Raw, Retry, Subscription, Success, Task, TaskError};
+use keylane::{
+    DeadLetter, Headers, Json, NewTask, Processor, Raw, Retry, Subscription, Success, Task,
+    TaskError, layers,
+};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -275,6 +280,71 @@ async fn an_attempt_that_is_dropped_before_its_time_says_so() {
     let fields = &recorder.attempts("dropped")[0].fields;
     assert_eq!(fields["result"], "dropped");
     assert_eq!(fields["key_hash"], KeyHash::of(KEY.as_bytes()).to_string());
+}
+
+#[tokio::test]
+async fn the_layer_of_fields_names_the_task_on_the_lines_of_its_work_and_a_fail_over_is_a_line() {
+    let recorder = Recorder::of_this_process();
+    let push = processor_fn(|_: Task<&str>| {
+        tracing::info!(name: "pushes", "before the future is polled");
+        async {
+            tokio::task::yield_now().await;
+            tracing::info!(name: "pushed", "while it is polled");
+            Err::<(), _>(TaskError::unavailable("connection refused"))
+        }
+    });
+    let sms = processor_fn(async |_: Task<&str>| {
+        tracing::info!(name: "pushed", "by SMS");
+        Ok(())
+    });
+    let fields = layers::Fields::default().header("tenant").header("absent");
+    let notify = push.layered(layers::Failover::to(sms)).layered(fields);
+    let headers: Headers = [("tenant", "t".repeat(200)), ("other", "x".to_owned())]
+        .into_iter()
+        .collect();
+    for offset in [7, 8] {
+        let task = TestTask::new(PAYLOAD)
+            .key(KEY)
+            .headers(headers.clone())
+            .message_id("m-7")
+            .at("fields", 3, offset)
+            .build();
+        notify.process(task).await.unwrap();
+    }
+
+    let named = |name| {
+        recorder
+            .all()
+            .into_iter()
+            .filter(move |seen| seen.name == name)
+    };
+    let mut lines = 0;
+    for seen in named("pushes").chain(named("pushed")) {
+        let task = &seen.within[0];
+        assert_eq!(task["message_id"], "m-7");
+        assert_eq!(task["key_hash"], KeyHash::of(KEY.as_bytes()).to_string());
+        assert_eq!(task["headers"], format!("tenant={}", "t".repeat(128)));
+        assert!(["fields-3@7", "fields-3@8"].contains(&&*task["origin"]));
+        lines += 1;
+    }
+    assert_eq!(lines, 6);
+    let is_mine =
+        |seen: &Seen| seen.within.is_empty() && seen.fields["origin"].starts_with("fields");
+    assert_eq!(named("keylane.task").filter(is_mine).count(), 2);
+
+    // In an outage each record fails over: a line in 30 s, with the number of others.
+    let warnings = lines_of(recorder, "attempt fails over", Level::WARN);
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(warnings[0]["error"], "connection refused");
+    assert_eq!(warnings[0]["left_out"], "0");
+    assert_eq!(
+        lines_of(recorder, "attempt fails over", Level::DEBUG).len(),
+        1
+    );
+}
+
+fn lines_of(recorder: &Recorder, message: &str, level: Level) -> Vec<Fields> {
+    lines(recorder, message, level, "fields")
 }
 
 /// The log lines about these records at this level.

@@ -414,7 +414,11 @@ pub(super) mod tests {
         for name in of_redrive {
             assert!(explained.contains(&format!("| `{name}` |")), "{name}");
         }
-        let all = names::OURS.len() + of_redrive.len();
+        let of_producers = [crate::record::message_id::HEADER];
+        for name in of_producers {
+            assert!(explained.contains(&format!("| `{name}` |")), "{name}");
+        }
+        let all = names::OURS.len() + of_redrive.len() + of_producers.len();
         assert_eq!(explained.matches("| `keylane-").count(), all);
     }
 

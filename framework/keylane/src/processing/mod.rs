@@ -5,6 +5,7 @@ mod cancellation;
 pub(crate) mod decode;
 mod epoch;
 mod identity;
+pub(crate) mod layer;
 pub(crate) mod processor;
 pub(crate) mod success;
 pub(crate) mod task;
@@ -13,6 +14,7 @@ pub(crate) mod task_error;
 pub use cancellation::Cancellation;
 #[doc(hidden)]
 pub use identity::{FirstFailure, TaskIdentity};
+pub(crate) use processor::Processor;
 pub use processor::processor_fn;
 pub(crate) use success::Success;
 pub(crate) use task::Task;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::layer::{Layer, Layered};
 use super::{Success, Task, TaskError};
 
 /// Does the work for one task: calls the database, the HTTP API, the push gateway.
@@ -71,6 +72,39 @@ where
     /// Any error converts into a retryable [`TaskError`] with `?`; its constructors choose another
     /// fate.
     fn process(&self, task: Task<T>) -> impl Future<Output = Result<O, TaskError>> + Send;
+
+    /// This processor with a [layer](crate::layers) around it, which is a processor again. Each
+    /// further call puts its layer around all that is there, so the last one is the outermost:
+    /// `p.layered(B).layered(A)` is what `.layer(A).layer(B)` of a
+    /// [builder](crate::subscription::SubscriptionBuilder::layer) makes.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::layers::Validate;
+    /// use keylane::processing::{TaskErrorKind, processor_fn};
+    /// use keylane::testing::TestTask;
+    /// use keylane::{Processor, Task};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let notify = processor_fn(async |task: Task<String>| {
+    ///     println!("{}", task.payload());
+    ///     Ok(())
+    /// });
+    /// let notify = notify.layered(Validate::with(|text: &String| match text.len() {
+    ///     0 => Err("an empty text"),
+    ///     _ => Ok(()),
+    /// }));
+    /// let error = notify.process(TestTask::new(String::new()).build()).await.unwrap_err();
+    /// assert_eq!(error.kind(), TaskErrorKind::Fatal);
+    /// # }
+    /// ```
+    fn layered<L>(self, layer: L) -> Layered<L, Self, O>
+    where
+        Self: Sized,
+        L: Layer<T>,
+    {
+        Layered::new(layer, self)
+    }
 }
 
 // Without it the compiler would say of every struct that it is no closure.

@@ -1,14 +1,14 @@
 //! The argument of a processor.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::LogId;
 
 use super::identity::{FirstFailure, TaskIdentity};
 use super::{Cancellation, EpochLife};
 use crate::Headers;
-use crate::record::{Origin, OriginLog, Record, TaskMetadata, TraceParent};
+use crate::record::{Origin, OriginLog, Record, TaskMetadata, TraceParent, message_id};
 use crate::support::clock;
 
 /// One decoded record, with its place and its number of attempts.
@@ -34,6 +34,9 @@ pub struct Task<T> {
     pub(crate) attempt: u32,
     /// When the attempt began: the lease of the membership was good then.
     pub(crate) began: Instant,
+    /// How long ago it failed first; 0 where it has not failed. Of a size that fits beside
+    /// `attempt`: a task is moved with every attempt.
+    pub(crate) failing_for_millis: u32,
     /// When the attempt's time is up.
     pub(crate) ends: Option<Instant>,
 }
@@ -161,6 +164,33 @@ impl<T> Task<T> {
         self.attempt
     }
 
+    /// How long the record has been failing: from its first failed attempt to the begin of this one,
+    /// to the millisecond and up to 49 days. `None` where none has failed.
+    ///
+    /// That includes the time in which it waits for the next attempt, in an outage too. After a
+    /// restart or a rebalance, failures in place since the record was last read do not count; what
+    /// has failed before its last round through the retry topic does.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use keylane::testing::TestTask;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// assert_eq!(TestTask::new(()).build().failing_for(), None);
+    /// assert_eq!(TestTask::new(()).attempt(4).failing_for(minute).build().failing_for(), Some(minute));
+    /// ```
+    pub fn failing_for(&self) -> Option<Duration> {
+        let millis = self.failing_for_millis;
+        (millis > 0).then(|| Duration::from_millis(millis.into()))
+    }
+
+    /// Its time is up by then, or before.
+    pub(crate) fn end_by(&mut self, end: Instant) {
+        self.ends = Some(self.ends.map_or(end, |ends| ends.min(end)));
+    }
+
     /// Whether this attempt is no longer needed: its time is up, or its partition is no longer this
     /// member's. A processor that awaits need not check it, because its future is dropped then. See
     /// [`Cancellation`] for its use.
@@ -177,6 +207,26 @@ impl<T> Task<T> {
     /// The task's metadata as written by the producer helper (or a Decaton client) into `dt_meta`.
     pub fn metadata(&self) -> Option<&TaskMetadata> {
         self.record.metadata()
+    }
+
+    /// The message id: the same for every copy of the task, whatever topic and offset it is read
+    /// at. From the header `keylane-message-id`, which
+    /// [`TaskProducer`](crate::TaskProducer) writes; it stays through retries, dead letter and
+    /// redrive.
+    ///
+    /// By it a processor recognises a task that was enqueued twice. `None` where the record has no
+    /// such header, or one that is empty, no UTF-8 or longer than 255 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::TestTask;
+    ///
+    /// let task = TestTask::new(()).message_id("order-4711").build();
+    /// assert_eq!(task.message_id(), Some("order-4711"));
+    /// assert_eq!(TestTask::new(()).build().message_id(), None);
+    /// ```
+    pub fn message_id(&self) -> Option<&str> {
+        message_id::read(self.headers())
     }
 
     /// The trace that the record belongs to, and the span that made it, from the header
@@ -216,6 +266,7 @@ impl<T> Task<T> {
             source,
             attempt,
             began,
+            failing_for_millis,
             ends,
         } = self;
         Task {
@@ -224,6 +275,7 @@ impl<T> Task<T> {
             source,
             attempt,
             began,
+            failing_for_millis,
             ends,
         }
     }

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use keylane_core::Failure;
+
 use crate::support::error_text;
 
 /// Why an attempt failed, and what happens to the record.
@@ -48,6 +50,7 @@ use crate::support::error_text;
 /// ```
 pub struct TaskError {
     kind: TaskErrorKind,
+    is_timeout: bool,
     delay: Option<Duration>,
     pub(crate) cause: Cause,
     source: Box<dyn Error + Send + Sync>,
@@ -174,6 +177,7 @@ impl TaskError {
         let cause = Cause::of_class(std::any::type_name::<E>());
         Self {
             kind,
+            is_timeout: false,
             delay: None,
             cause,
             source: error.into(),
@@ -223,6 +227,37 @@ impl TaskError {
         self.kind
     }
 
+    /// Whether it is made by [`fatal`](Self::fatal).
+    pub fn is_fatal(&self) -> bool {
+        self.kind == TaskErrorKind::Fatal
+    }
+
+    /// Whether it is made by [`unavailable`](Self::unavailable).
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == TaskErrorKind::Unavailable
+    }
+
+    /// Whether it is that of a layer [`Timeout`](crate::layers::Timeout). A processor's own
+    /// time-outs are whatever errors it makes of them.
+    pub fn is_timeout(&self) -> bool {
+        self.is_timeout
+    }
+
+    /// The same as the error of a time-out.
+    pub(crate) fn timed_out(mut self) -> Self {
+        self.is_timeout = true;
+        self.of_class(Failure::TimedOut.reason().as_str())
+    }
+
+    /// The same where another attempt at the work has failed before it, whose text it then shows.
+    pub(crate) fn after(mut self, first: &TaskError) -> Self {
+        self.source = Box::new(Second {
+            first: first.chain(),
+            error: self.source,
+        });
+        self
+    }
+
     /// The delay it sets, if it sets one.
     pub fn delay(&self) -> Option<Duration> {
         self.delay
@@ -242,6 +277,15 @@ impl TaskError {
     pub(crate) fn chain(&self) -> String {
         error_text::chain(&*self.source)
     }
+}
+
+/// The error of a fail-over.
+#[derive(Debug, thiserror::Error)]
+#[error("{first}; then the fail-over failed")]
+struct Second {
+    first: String,
+    #[source]
+    error: Box<dyn Error + Send + Sync>,
 }
 
 /// The longest name of a place or class.

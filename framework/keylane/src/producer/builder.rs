@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::raw::{PendingLimits, RawProducer};
 use super::topic_check;
-use super::{TaskFormat, TaskProducer, TaskProducerConfig, TaskSource};
+use super::{MessageIds, TaskFormat, TaskProducer, TaskProducerConfig, TaskSource};
 use crate::config::BootstrapServers;
 use crate::kafka::config::{ClientConfigError, side_client_config};
 use crate::support::error_text::debug_is_display;
@@ -130,6 +130,12 @@ impl TaskProducerBuilder {
         self
     }
 
+    /// See [`TaskProducerConfig::message_ids`].
+    pub fn message_ids(mut self, message_ids: MessageIds) -> Self {
+        self.config.message_ids = message_ids;
+        self
+    }
+
     /// One setting of the Kafka client; see [`TaskProducerConfig::kafka`].
     pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.kafka.set(name, value);
@@ -186,6 +192,7 @@ impl TaskProducerBuilder {
             application_id: config.application_id,
             instance_id: config.instance_id.unwrap_or_else(host_name),
             format: config.format,
+            message_ids: config.message_ids,
         };
         let topics = config.topics.into_iter().map(Arc::from).collect();
         Ok(TaskProducer::new(raw, topics, source))

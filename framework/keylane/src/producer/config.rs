@@ -48,6 +48,10 @@ pub struct TaskProducerConfig {
     /// How a task's metadata is written (default in a `dt_meta` header).
     #[serde(default)]
     pub format: TaskFormat,
+    /// Whether tasks that name no [message id](crate::NewTask::message_id) get one (default
+    /// `generated`).
+    #[serde(default)]
+    pub message_ids: MessageIds,
     /// Brokers to start from, `host:port` separated by commas (`bootstrap.servers`). Default
     /// `localhost:9092`.
     #[serde(default)]
@@ -107,6 +111,32 @@ pub enum TaskFormat {
     Legacy,
 }
 
+/// Which tasks have a message id, in the header `keylane-message-id`.
+///
+/// # Examples
+/// ```
+/// use keylane::TaskProducer;
+/// use keylane::producer::MessageIds;
+///
+/// let producer = TaskProducer::builder("parking-events")
+///     .application_id("car-park")
+///     .message_ids(MessageIds::OnlyGiven)
+///     .build()?;
+/// # let _ = producer;
+/// # Ok::<(), keylane::error::TaskProducerError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum MessageIds {
+    /// Every task: a UUIDv7 where [`NewTask::message_id`](crate::NewTask::message_id) gives none.
+    /// It makes a record 54 bytes larger.
+    #[default]
+    Generated,
+    /// Those that are given one.
+    OnlyGiven,
+}
+
 impl TaskProducerConfig {
     /// The defaults for one topic and one application.
     pub fn new(topic: impl Into<String>, application_id: impl Into<String>) -> Self {
@@ -115,6 +145,7 @@ impl TaskProducerConfig {
             application_id: application_id.into(),
             instance_id: None,
             format: TaskFormat::default(),
+            message_ids: MessageIds::default(),
             bootstrap_servers: BootstrapServers::default(),
             max_pending_records: defaults::max_pending_records(),
             max_pending_bytes: defaults::max_pending_bytes(),

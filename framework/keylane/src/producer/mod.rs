@@ -43,7 +43,7 @@ mod writer;
 
 pub use builder::TaskProducerBuilder;
 pub(crate) use builder::TaskProducerError;
-pub use config::{TaskFormat, TaskProducerConfig};
+pub use config::{MessageIds, TaskFormat, TaskProducerConfig};
 pub(crate) use enqueue_error::{CloseError, EnqueueError, FlushError};
 pub(crate) use new_task::TaskSource;
 pub use task_producer::Enqueued;

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::enqueue_error::ReturnedTask;
 use super::outgoing::{OutgoingRecord, Unwritten};
-use super::{EnqueueError, TaskFormat};
+use super::{EnqueueError, MessageIds, TaskFormat};
 use crate::Headers;
 use crate::dead_letter::EDITED_FROM;
 use crate::record::{
     Record, TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent, legacy_task,
-    trace_state,
+    message_id, trace_state,
 };
 use crate::support::error_text;
 
@@ -109,6 +109,7 @@ pub(crate) struct TaskSource {
     pub(crate) application_id: String,
     pub(crate) instance_id: String,
     pub(crate) format: TaskFormat,
+    pub(crate) message_ids: MessageIds,
 }
 
 impl NewTask {
@@ -232,7 +233,9 @@ impl NewTask {
         self
     }
 
-    /// Adds headers of your own, with null values where they have them.
+    /// Adds headers of your own, with null values where they have them. A message id among them is
+    /// left out: this task is another one. Give it by [`message_id`](Self::message_id) where it is
+    /// not.
     ///
     /// # Examples
     /// ```
@@ -244,7 +247,10 @@ impl NewTask {
     /// ```
     #[must_use]
     pub fn headers(mut self, headers: &Headers) -> Self {
-        for (name, value) in headers.iter() {
+        let others = headers
+            .iter()
+            .filter(|(name, _)| *name != message_id::HEADER);
+        for (name, value) in others {
             match value {
                 Some(value) => self.headers.push(name, value.clone()),
                 None => self.headers.push_null(name),
@@ -290,6 +296,66 @@ impl NewTask {
             self.headers.push(TRACE_STATE, state.clone());
         }
         self
+    }
+
+    /// Names the task: a reader recognises by this id that it has the task already, whatever topic
+    /// and offset it is read at; see [`Task::message_id`](crate::Task::message_id). It is the
+    /// header `keylane-message-id`, and stays through retries, dead letter and redrive.
+    ///
+    /// Default: a UUIDv7, which the producer makes at the enqueue unless its
+    /// [`message_ids`](crate::producer::TaskProducerConfig::message_ids) say otherwise. A task that
+    /// an [`EnqueueError`] gives back keeps it, so enqueuing it again makes a copy that can be
+    /// recognised.
+    ///
+    /// At least one byte and at most 255: else enqueuing fails. Give an id of your own where the
+    /// task may be made twice, for example from the row of a table.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::NewTask;
+    ///
+    /// let task = NewTask::new("paid").key("B-KL 42").message_id("payment-4711");
+    /// # let _ = task;
+    /// ```
+    #[must_use]
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        self.headers.remove(message_id::HEADER);
+        self.headers.push(message_id::HEADER, id.into());
+        self
+    }
+
+    /// The task's message id, made now where it has none. So it can be written down before the
+    /// enqueue, and clones of the task are copies of it: each clone of a task without an id gets
+    /// its own.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::NewTask;
+    ///
+    /// let mut task = NewTask::new("paid").key("B-KL 42");
+    /// let id = task.ensure_message_id().to_owned();
+    /// assert_eq!(task.clone().ensure_message_id(), id);
+    /// ```
+    pub fn ensure_message_id(&mut self) -> &str {
+        self.make_message_id(SystemTime::now());
+        self.headers
+            .last_str(message_id::HEADER)
+            .unwrap_or_default()
+    }
+
+    fn make_message_id(&mut self, now: SystemTime) {
+        if !self.headers.contains(message_id::HEADER) {
+            let id = message_id::generate(now);
+            self.headers.push(message_id::HEADER, id);
+        }
+    }
+
+    /// Gives a new task its message id, where the producer makes ids. A record that is written
+    /// again is the same message, with its id or without one.
+    pub(crate) fn name_message(&mut self, source: &TaskSource, now: SystemTime) {
+        if source.message_ids == MessageIds::Generated && matches!(self.metadata, Metadata::Own) {
+            self.make_message_id(now);
+        }
     }
 
     /// Not to be processed before this time, to the millisecond. Default: at once.
@@ -417,6 +483,7 @@ impl NewTask {
                 task: ReturnedTask::default(),
             });
         }
+        self.check_message_id()?;
         for (name, _) in self.headers.iter() {
             if name == TASK_METADATA {
                 let reason =
@@ -436,6 +503,22 @@ impl NewTask {
             }
         }
         Ok(())
+    }
+
+    /// What is written again may have had any header of that name.
+    fn check_message_id(&self) -> Result<(), EnqueueError> {
+        if !self.headers.contains(message_id::HEADER) || matches!(self.metadata, Metadata::Kept(_))
+        {
+            return Ok(());
+        }
+        let id = self.headers.last_str(message_id::HEADER);
+        let checked = id
+            .ok_or("the message id is no text")
+            .and_then(message_id::check);
+        checked.map_err(|reason| EnqueueError::Invalid {
+            reason: reason.to_owned(),
+            task: ReturnedTask::default(),
+        })
     }
 
     pub(super) fn scheduled_time_millis(&self) -> i64 {
@@ -537,6 +620,7 @@ mod tests {
                 application_id: "car-park".to_owned(),
                 instance_id: "gate-1".to_owned(),
                 format,
+                message_ids: MessageIds::OnlyGiven,
             };
             let task = task
                 .header("own", "1")
@@ -557,12 +641,62 @@ mod tests {
     }
 
     #[test]
+    fn every_new_task_has_an_id_of_its_own_unless_it_is_given_one_or_the_producer_makes_none() {
+        let id = |mut task: NewTask, format, message_ids| {
+            let source = TaskSource {
+                application_id: "car-park".to_owned(),
+                instance_id: "gate-1".to_owned(),
+                format,
+                message_ids,
+            };
+            task.name_message(&source, UNIX_EPOCH);
+            let record = task.into_record("t".into(), &source, UNIX_EPOCH);
+            message_id::read(&record.headers).map(str::to_owned)
+        };
+        for format in [TaskFormat::Header, TaskFormat::Legacy] {
+            let template = NewTask::new("x");
+            let made = |task| id(task, format, MessageIds::Generated);
+            let (one, other) = (
+                made(template.clone()).unwrap(),
+                made(template.clone()).unwrap(),
+            );
+            assert_ne!(one, other, "clones of a task without an id are other tasks");
+            assert_eq!(id(template.clone(), format, MessageIds::OnlyGiven), None);
+
+            for message_ids in [MessageIds::Generated, MessageIds::OnlyGiven] {
+                let given = template.clone().message_id("a").message_id("order-7");
+                assert_eq!(id(given, format, message_ids).as_deref(), Some("order-7"));
+            }
+            let mut named = template;
+            let known = named.ensure_message_id().to_owned();
+            assert_eq!(made(named.clone()), Some(known.clone()));
+            assert_eq!(made(named), Some(known));
+        }
+    }
+
+    #[test]
+    fn headers_of_another_task_do_not_make_it_the_same_message() {
+        let other: Headers = [("a", "1"), (message_id::HEADER, "other")]
+            .into_iter()
+            .collect();
+        assert_eq!(
+            NewTask::new("x").headers(&other).headers,
+            [("a", "1")].into_iter().collect()
+        );
+        let task = NewTask::new("x").message_id("own").headers(&other);
+        assert_eq!(message_id::read(&task.headers), Some("own"));
+    }
+
+    #[test]
     fn what_no_broker_would_take_is_invalid() {
         for task in [
             NewTask::new("x").partition(-1),
             NewTask::new("x").header("dt_meta", "mine"),
             NewTask::new("x").header("", "x"),
             NewTask::new("x").header("a\0b", "x"),
+            NewTask::new("x").message_id(""),
+            NewTask::new("x").message_id("i".repeat(256)),
+            NewTask::new("x").header("keylane-message-id", &[0xff][..]),
         ] {
             assert!(
                 matches!(task.validate(), Err(EnqueueError::Invalid { .. })),

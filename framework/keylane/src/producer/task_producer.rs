@@ -297,6 +297,8 @@ impl Shared {
             Ok(topic) => topic,
             Err(error) => return Err(error.of(task)),
         };
+        // Before the rest is taken: a task that is given back keeps its id.
+        task.name_message(&self.source, now);
         let rest = task.take_rest(self.source.format);
         let span = SendSpan::open(&topic, &mut task.headers);
         let error = match task.validate() {

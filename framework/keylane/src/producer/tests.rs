@@ -20,7 +20,7 @@ use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
 use crate::NewTask;
-use crate::record::{TaskMetadata, legacy_task};
+use crate::record::{TaskMetadata, legacy_task, message_id};
 use crate::support::panics::planted::plant;
 
 const TOPIC: &str = "parking-events";
@@ -463,9 +463,18 @@ async fn gives_back(format: TaskFormat) {
             let error = answer.unwrap_err();
             let shown = format!("{error:?}");
             assert!(!shown.contains("north"), "{shown}");
-            names.extend(shown.split(' ').next().map(str::to_owned));
-            let back = error.into_task().unwrap();
+            let name = shown.split(' ').next().unwrap_or_default();
+            let mut back = error.into_task().unwrap();
+            // It keeps the id that it was to be written with.
+            let id = message_id::read(&back.headers).map(str::to_owned);
+            let is_new = matches!(given.metadata, Metadata::Own);
+            assert_eq!(id.is_some(), is_new && name != "UnknownTopic");
+            if let Some(id) = id {
+                assert_eq!(back.ensure_message_id(), id);
+            }
+            back.headers.remove(message_id::HEADER);
             assert_eq!(format!("{back:?}"), format!("{given:?}"));
+            names.push(name.to_owned());
         }
         names
     };

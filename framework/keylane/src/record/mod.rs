@@ -5,6 +5,7 @@ pub(crate) mod decode_error;
 pub(crate) mod headers;
 mod key_hash;
 pub(crate) mod legacy_task;
+pub(crate) mod message_id;
 mod origin;
 mod retry_state;
 mod task_metadata;

@@ -360,6 +360,7 @@ impl Owner {
                 source: owned.source.clone(),
                 attempt: start.attempt,
                 began: at,
+                failing_for_millis: start.record.failing_for_millis(),
                 ends: at + owned.runtime.attempt_timeout,
             };
             if start.attempt == 1 {

@@ -2,6 +2,7 @@
 
 use crate::dead_letter::{ErrorText, FailureHistory};
 use crate::record::{KeyHash, Record};
+use crate::support::clock;
 
 /// What the core keeps for its owner.
 pub(crate) struct PendingRecord {
@@ -17,6 +18,18 @@ impl PendingRecord {
             record,
             failure: None,
         }
+    }
+
+    /// How long ago it failed first, here or in an earlier round; 0 where it has not, and 1 at least
+    /// where it has.
+    pub(crate) fn failing_for_millis(&self) -> u32 {
+        let here = self.failure.as_ref().map(|it| it.first_failure_millis);
+        let first = here.or_else(|| self.record.retry_state()?.first_failure_millis);
+        let Some(first) = first else {
+            return 0;
+        };
+        let since = clock::unix_millis().saturating_sub(first).max(1);
+        u32::try_from(since).unwrap_or(u32::MAX)
     }
 
     /// The error of its last attempt, here or in an earlier round through the retry topic.

@@ -1,6 +1,7 @@
 //! The builder: a thin layer over [`SubscriptionConfig`].
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::config::{
     Blocker, BootstrapServers, ControlTopic, HotKeySettings, LegacyTasks, Limits, Outage, Reading,
     Tracing, Watchdog,
 };
+use crate::layers::{Layers, Stack, UsesProcessor};
 use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig, Success};
 
 use super::error::StartError;
@@ -17,13 +19,16 @@ use super::handle::Subscription;
 /// name; its documentation gives the default, the price and the effect.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start`"]
-pub struct SubscriptionBuilder {
+pub struct SubscriptionBuilder<L = ()> {
     config: SubscriptionConfig,
+    /// None is `()`: a subscription without layers has the types that it had before there were any.
+    layers: L,
 }
 
 impl From<SubscriptionConfig> for SubscriptionBuilder {
     fn from(config: SubscriptionConfig) -> Self {
-        Self { config }
+        let layers = ();
+        Self { config, layers }
     }
 }
 
@@ -74,7 +79,7 @@ impl Subscription {
     }
 }
 
-impl SubscriptionBuilder {
+impl<L> SubscriptionBuilder<L> {
     /// One more origin topic.
     ///
     /// # Examples
@@ -335,6 +340,34 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// Puts a [layer](crate::layers) around the processor, inside of those that are there: the first
+    /// one is the outermost.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use keylane::layers::{Failover, Timeout};
+    /// use keylane::{Subscription, Task, TaskError};
+    ///
+    /// async fn sms(task: Task<String>) -> Result<(), TaskError> {
+    ///     println!("by SMS: {}", task.payload());
+    ///     Ok(())
+    /// }
+    ///
+    /// // Push has two seconds. If it has not answered by then, there is an SMS.
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .layer(Failover::to(sms))
+    ///     .layer(Timeout::of(Duration::from_secs(2)));
+    /// # let _ = builder;
+    /// ```
+    pub fn layer<N>(self, layer: N) -> SubscriptionBuilder<Stack<L, N>> {
+        SubscriptionBuilder {
+            config: self.config,
+            layers: Stack::new(self.layers, layer),
+        }
+    }
+
     /// The settings as they are now.
     pub fn config(&self) -> &SubscriptionConfig {
         &self.config
@@ -367,7 +400,34 @@ impl SubscriptionBuilder {
         O: Into<Success> + 'static,
         D: Decode<T>,
         P: Processor<T, O>,
+        L: Layers<T>,
     {
-        Box::pin(super::start::start(self.config, decoder, processor))
+        let starts = Starts {
+            config: self.config,
+            decoder,
+            payload: PhantomData,
+        };
+        self.layers.around(processor, starts)
+    }
+}
+
+type Starting = Pin<Box<dyn Future<Output = Result<Subscription, StartError>> + Send>>;
+
+/// Starts a subscription once its processor is complete.
+struct Starts<T, D> {
+    config: SubscriptionConfig,
+    decoder: D,
+    payload: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static, D: Decode<T>> UsesProcessor<T> for Starts<T, D> {
+    type Output = Starting;
+
+    fn take<O, P>(self, processor: P) -> Starting
+    where
+        O: Into<Success> + 'static,
+        P: Processor<T, O>,
+    {
+        Box::pin(super::start::start(self.config, self.decoder, processor))
     }
 }

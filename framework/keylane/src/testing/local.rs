@@ -7,7 +7,7 @@ use super::LocalEvent;
 use super::runtime::local_runtime;
 use super::topics::Topics;
 use crate::error::{ConfigError, EnqueueError, SubscriptionError};
-use crate::producer::{TaskFormat, TaskSource};
+use crate::producer::{MessageIds, TaskFormat, TaskSource};
 use crate::record::Origin;
 use crate::runtime::{self, Work};
 use crate::status::{Control, OutageStatus};
@@ -116,7 +116,7 @@ impl LocalSubscription {
     /// # Errors
     /// The partition is negative, the task names a topic that is not read, or a header is named
     /// `dt_meta`, has no name, or one with NUL. The size is not checked.
-    pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
+    pub fn write(&self, mut task: NewTask) -> Result<Origin, EnqueueError> {
         let topic = task.topic_among(&self.topics.origin_topics);
         let topic = match topic.and_then(|topic| task.validate().map(|()| topic)) {
             Ok(topic) => topic,
@@ -126,8 +126,11 @@ impl LocalSubscription {
             application_id: "test".to_owned(),
             instance_id: "test".to_owned(),
             format: TaskFormat::Header,
+            message_ids: MessageIds::Generated,
         };
-        let record = task.into_record(topic, &source, clock::wall());
+        let now = clock::wall();
+        task.name_message(&source, now);
+        let record = task.into_record(topic, &source, now);
         Ok(self.topics.append(record))
     }
 

@@ -1,13 +1,13 @@
 //! Tasks for unit tests of a processor, without a broker.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::LogId;
 
 use crate::dead_letter::Intake;
 use crate::processing::{EpochLife, Source};
-use crate::record::{Arena, Record};
+use crate::record::{Arena, Record, message_id};
 use crate::{Headers, Task};
 
 /// Describes a task to hand to a processor under test.
@@ -42,6 +42,7 @@ pub struct TestTask<T> {
     offset: i64,
     timestamp_millis: Option<i64>,
     attempt: u32,
+    failing_for_millis: u32,
     ends: Option<Instant>,
     life: Arc<EpochLife>,
     began: Option<Instant>,
@@ -98,6 +99,7 @@ impl<T> TestTask<T> {
             offset: 0,
             timestamp_millis: None,
             attempt: 1,
+            failing_for_millis: 0,
             ends: None,
             life: Arc::default(),
             began: None,
@@ -118,9 +120,16 @@ impl<T> TestTask<T> {
         self
     }
 
-    /// The headers. A `dt_meta` among them is read as it would be from Kafka.
+    /// The headers, in place of those that are set already. A `dt_meta` among them is read as it
+    /// would be from Kafka.
     pub fn headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
+        self
+    }
+
+    /// The message id, after the headers that are set already.
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        self.headers.push(message_id::HEADER, id.into());
         self
     }
 
@@ -186,6 +195,12 @@ impl<T> TestTask<T> {
         self
     }
 
+    /// How long the record has been failing; see [`Task::failing_for`]. Without this, it has not.
+    pub fn failing_for(mut self, time: Duration) -> Self {
+        self.failing_for_millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self
+    }
+
     /// Whose task it is. Without this, of an assignment that lasts.
     pub fn of(mut self, assignment: &TestAssignment) -> Self {
         self.life = assignment.life.clone();
@@ -229,6 +244,7 @@ impl<T> TestTask<T> {
             source,
             attempt: self.attempt,
             began: self.began.unwrap_or_else(Instant::now),
+            failing_for_millis: self.failing_for_millis,
             ends: self.ends,
         }
     }

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, from the lowest to the highest.
-const FLOORS: [&str; 16] = [
+const FLOORS: [&str; 17] = [
     "support",
     "config",
     "record",
     "dead_letter",
     "processing",
+    "layers",
     "status",
     "metrics",
     "trace",

@@ -9,7 +9,7 @@ use crate::dead_letter::{
     ErrorText, FailedRecordId, FailureHistory, Round, Writer, dead_letter_headers, retry_headers,
 };
 use crate::producer::raw::OutgoingRecord;
-use crate::producer::{TaskFormat, TaskSource};
+use crate::producer::{MessageIds, TaskFormat, TaskSource};
 use crate::record::{Arena, Origin, OriginLog, Record, RecordHeaders, TaskMetadata};
 
 fn stored(headers: Headers) -> StoredLetter {
@@ -61,8 +61,11 @@ fn written(task: NewTask, format: TaskFormat) -> OutgoingRecord {
         application_id: "redriver".to_owned(),
         instance_id: "1".to_owned(),
         format,
+        message_ids: MessageIds::Generated,
     };
-    task.into_record("t".into(), &source, SystemTime::now())
+    let (mut task, now) = (task, SystemTime::now());
+    task.name_message(&source, now);
+    task.into_record("t".into(), &source, now)
 }
 
 fn lines(headers: &Headers) -> Vec<String> {
@@ -80,7 +83,9 @@ fn topic(task: &NewTask) -> String {
 
 #[test]
 fn a_copy_has_the_records_own_headers_its_origin_and_group_and_begins_again() {
-    let mut original: Headers = [("tenant", "a")].into_iter().collect();
+    let mut original: Headers = [("tenant", "a"), ("keylane-message-id", "m-7")]
+        .into_iter()
+        .collect();
     original.push_null("flag");
     let letter = stored(dead(&original, Some("parking-retry")));
     let copy = Redrive::named("t1").unwrap().copy(&letter).unwrap();
@@ -93,6 +98,7 @@ fn a_copy_has_the_records_own_headers_its_origin_and_group_and_begins_again() {
         lines(&record.headers),
         [
             "tenant=a",
+            "keylane-message-id=m-7",
             "flag=null",
             "keylane-origin-topic=parking",
             "keylane-origin-partition=3",
@@ -110,6 +116,7 @@ fn a_copy_has_the_records_own_headers_its_origin_and_group_and_begins_again() {
         lines(&written(copy, TaskFormat::Header).headers),
         [
             "tenant=a",
+            "keylane-message-id=m-7",
             "flag=null",
             "keylane-redrive-count=2",
             "keylane-redrive-id=library/dead/1/17",

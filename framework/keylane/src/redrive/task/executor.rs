@@ -21,7 +21,7 @@ use crate::producer::raw::OutgoingRecord;
 
 use crate::producer::transactions::{TransactionError, Transactions};
 use crate::producer::write_error::WriteError;
-use crate::producer::{TaskFormat, TaskSource};
+use crate::producer::{MessageIds, TaskFormat, TaskSource};
 use crate::redrive::ops::forms::numbers::ranges;
 use crate::redrive::ops::records::{OpsKey, TaskRecord, read, written};
 use crate::redrive::ops::{CancelRequest, OnRefused, TaskProgress, TaskState};
@@ -121,6 +121,7 @@ impl Executor {
                 application_id: "keylane-redrive".to_owned(),
                 instance_id: id.clone(),
                 format: TaskFormat::Header,
+                message_ids: MessageIds::OnlyGiven,
             },
             cancelled: None,
             items: VecDeque::new(),

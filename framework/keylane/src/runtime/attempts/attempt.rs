@@ -22,6 +22,8 @@ pub(crate) struct Call {
     pub(crate) attempt: u32,
     /// When it began, at the check of the lease.
     pub(crate) began: Instant,
+    /// See [`Task::failing_for`].
+    pub(crate) failing_for_millis: u32,
     /// When its time is up.
     pub(crate) ends: Instant,
 }
@@ -100,6 +102,7 @@ fn begin<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
         source,
         attempt,
         began,
+        failing_for_millis,
         ends,
     } = call;
     match work.decoder.decode(&record) {
@@ -109,6 +112,7 @@ fn begin<T, O: Into<Success>, D: Decode<T>, P: Processor<T, O>>(
             source,
             attempt,
             began,
+            failing_for_millis,
             ends: Some(ends),
         })),
         Err(error) => Err(AttemptOutcome::failed(
@@ -313,6 +317,7 @@ mod tests {
             source,
             attempt: 1,
             began: Instant::now(),
+            failing_for_millis: 0,
             ends: Instant::now() + Duration::from_secs(60),
         }
     }

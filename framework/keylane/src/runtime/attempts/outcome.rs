@@ -56,6 +56,7 @@ impl AttemptOutcome {
         let failure = match (error.kind(), error.delay()) {
             (TaskErrorKind::Fatal, _) => Failure::Fatal,
             (TaskErrorKind::Unavailable, retry_after) => Failure::Unavailable { retry_after },
+            (TaskErrorKind::Retryable, None) if error.is_timeout() => Failure::TimedOut,
             (TaskErrorKind::Retryable, None) => Failure::Retryable,
             (TaskErrorKind::Retryable, Some(delay)) => Failure::RetryAfter(delay),
         };
