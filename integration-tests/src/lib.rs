@@ -26,6 +26,7 @@ pub mod load;
 mod manual;
 pub mod member;
 pub mod members;
+pub mod postgres;
 pub mod process;
 pub mod protocol;
 pub mod report;

@@ -16,6 +16,7 @@ pages! {
     Readme = "README.md";
     FirstConsumer = "docs/src/first-consumer.md";
     Producer = "docs/src/producer.md";
+    Outbox = "docs/src/outbox.md";
     Testing = "docs/src/testing.md";
     ControlTopic = "docs/src/control-topic.md";
     Layers = "docs/src/layers.md";

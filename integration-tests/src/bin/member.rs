@@ -1,6 +1,6 @@
 //! A member in a process of its own, so that a test can stop it at any moment: `member BOOTSTRAP
 //! GROUP TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`:
-//! `member operations|poison|redrive`, which reads the rest from variables.
+//! `member operations|outbox|poison|redrive`, which reads the rest from variables.
 //!
 //! The first one prints a line for the beginning and the end of each attempt (see `line`), and
 //! shuts down when its input ends. Into the file it writes again and again whether it is assigned,
@@ -28,6 +28,10 @@ async fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("operations") => {
             members::operations::run().await;
+            return ExitCode::SUCCESS;
+        }
+        Some("outbox") => {
+            members::outbox::run().await;
             return ExitCode::SUCCESS;
         }
         Some("poison") => {

@@ -13,8 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use keylane::config::{Backoff, ControlTopic, Watchdog};
-use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
+use keylane::{DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError};
 use keylane_admin::AdminServer;
+use keylane_sql::outbox::{Outbox, Relay};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 /// A minute of the alert rules, as the tests run them.
 pub const MINUTE: Duration = Duration::from_secs(3);
@@ -52,12 +54,13 @@ pub async fn run() {
     let address = |text: String| text.parse::<std::net::SocketAddr>().unwrap();
     keylane::metrics::serve_prometheus(address(metrics)).unwrap();
     let directory = PathBuf::from(directory);
+    let directory_of_outbox = directory.join(format!("{name}.db"));
     let process = move |task: Task<Bytes>| {
         let directory = directory.clone();
         async move { attempt(&directory, &task).await }
     };
     let subscription = Subscription::builder(&group, &topic)
-        .bootstrap_servers(servers)
+        .bootstrap_servers(&*servers)
         .startup_timeout(Duration::from_secs(60))
         .concurrency(16)
         // Above what the partitions may run: its figures are there to be read.
@@ -90,6 +93,10 @@ pub async fn run() {
         .subscription(subscription.handle())
         .start()
         .unwrap();
+    let relay = match std::env::var_os(format!("{VARIABLE}OUTBOX")) {
+        Some(_) => Some(outbox(&servers, &topic, directory_of_outbox).await),
+        None => None,
+    };
     let end_of_input = tokio::task::spawn_blocking(|| {
         while std::io::stdin()
             .read(&mut [0; 64])
@@ -97,6 +104,40 @@ pub async fn run() {
         {}
     });
     subscription.run_until(end_of_input).await.unwrap();
+    if let Some(relay) = relay {
+        relay.stop().await.unwrap();
+    }
+}
+
+/// A relay, and a task now and then, so that its figures are there to be read.
+async fn outbox(servers: &str, topic: &str, file: PathBuf) -> Relay {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options);
+    let outbox = Outbox::sqlite(pool.clone())
+        .topic(format!("{topic}-outbox"))
+        .buckets(1);
+    outbox.migrate().await.unwrap();
+    let relay = outbox
+        .relay()
+        .bootstrap_servers(servers)
+        .start()
+        .await
+        .unwrap();
+    tokio::spawn(async move {
+        loop {
+            let mut transaction = pool.begin().await.unwrap();
+            let task = NewTask::new("event").key("car");
+            outbox.enqueue(&mut transaction, task).await.unwrap();
+            transaction.commit().await.unwrap();
+            outbox.wake();
+            tokio::time::sleep(MINUTE / 3).await;
+        }
+    });
+    relay
 }
 
 async fn attempt(directory: &Path, task: &Task<Bytes>) -> Result<(), TaskError> {

@@ -29,6 +29,7 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
     };
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka, "panels", &prometheus, 2).await;
+    let scene = scene.with_outbox().await;
     let first = scene.start(0);
     scene.runs_well().await;
     // A hand-over and a few dead letters, as on any day.

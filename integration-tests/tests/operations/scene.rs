@@ -47,6 +47,8 @@ pub(crate) struct Scene<K> {
     directory: tempfile::TempDir,
     stop: Arc<AtomicBool>,
     traffic: Option<JoinHandle<()>>,
+    /// Each member has an outbox, with its relay.
+    has_outbox: bool,
 }
 
 impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
@@ -92,6 +94,17 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
             directory,
             stop,
             traffic,
+            has_outbox: false,
+        }
+    }
+
+    /// Members have an outbox each. Elsewhere its alerts would come beside those that are looked for.
+    pub(crate) async fn with_outbox(self) -> Self {
+        let topic = format!("{}-outbox", self.topic);
+        self.kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+        Self {
+            has_outbox: true,
+            ..self
         }
     }
 
@@ -119,6 +132,9 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
             ("MEMBER", format!("member-{number}")),
         ] {
             command.env(format!("{VARIABLE}{variable}"), value);
+        }
+        if self.has_outbox {
+            command.env(format!("{VARIABLE}OUTBOX"), "");
         }
         let mut child = command.spawn().unwrap();
         Member {

@@ -24,6 +24,7 @@ mod g9_loud_failures;
 mod harness;
 mod idle_members;
 mod offset_resets;
+mod outbox;
 mod redrive;
 mod regressions;
 mod start_up;

@@ -124,7 +124,9 @@ mod tests {
     #[test]
     fn what_could_end_a_statement_is_no_name() {
         let long = "a".repeat(41);
-        for text in ["", ".", "a.", ".a", "a.b.c", "A", "a b", "a\";", "1a", &long] {
+        for text in [
+            "", ".", "a.", ".a", "a.b.c", "A", "a b", "a\";", "1a", &long,
+        ] {
             let refused = text.parse::<TableName>().unwrap_err();
             assert!(refused.to_string().contains("cannot be"), "{text}");
         }

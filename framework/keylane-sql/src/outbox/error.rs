@@ -31,7 +31,9 @@ pub enum OutboxError {
         table: String,
     },
     /// The tables were made by a newer keylane.
-    #[error("the outbox {table} has version {version} of its tables, this keylane knows {known}; update it")]
+    #[error(
+        "the outbox {table} has version {version} of its tables, this keylane knows {known}; update it"
+    )]
     Newer {
         /// The table.
         table: String,

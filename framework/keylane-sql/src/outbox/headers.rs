@@ -33,9 +33,8 @@ pub(super) fn to_text(headers: &Headers) -> String {
 /// # Errors
 /// Where it is something else: a row may come from another program.
 pub(super) fn from_text(text: &str) -> Result<Headers, String> {
-    let list: Vec<(String, Option<Value>)> = serde_json::from_str(text).map_err(|error| {
-        format!("column headers is not a list of names and values: {error}")
-    })?;
+    let list: Vec<(String, Option<Value>)> = serde_json::from_str(text)
+        .map_err(|error| format!("column headers is not a list of names and values: {error}"))?;
     let mut headers = Headers::new();
     for (name, value) in list {
         match value {
@@ -71,7 +70,10 @@ mod tests {
     #[test]
     fn what_is_no_list_of_headers_is_named() {
         for text in ["", "{}", "[[1,2]]", "[[\"a\",{\"base64\":\"?\"}]]"] {
-            assert!(from_text(text).unwrap_err().contains("column headers"), "{text}");
+            assert!(
+                from_text(text).unwrap_err().contains("column headers"),
+                "{text}"
+            );
         }
     }
 }

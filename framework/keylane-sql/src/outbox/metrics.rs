@@ -8,23 +8,20 @@
 use std::time::Duration;
 
 use ::metrics::{SharedString, Unit};
+use keylane::metrics::names::MetricKind;
 
 use super::store::Figures;
 use crate::database::TableName;
 
-/// How a metric behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MetricKind {
-    /// Only grows, for as long as the process runs.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Counts observations.
-    Histogram,
-}
-
 /// One metric.
+///
+/// # Examples
+/// ```
+/// use keylane_sql::outbox::metrics;
+///
+/// let unsent = metrics::ALL.iter().find(|metric| metric.name == "keylane_outbox_unsent_rows");
+/// assert!(unsent.is_some_and(|metric| !metric.help.is_empty()));
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct MetricDef {
@@ -40,12 +37,7 @@ pub struct MetricDef {
     pub buckets: &'static [f64],
 }
 
-const fn metric(
-    name: &'static str,
-    kind: MetricKind,
-    unit: Unit,
-    help: &'static str,
-) -> MetricDef {
+const fn metric(name: &'static str, kind: MetricKind, unit: Unit, help: &'static str) -> MetricDef {
     MetricDef {
         name,
         kind,
@@ -112,9 +104,7 @@ const UNAVAILABLE: MetricDef = metric(
     "Topics that cannot be written to: missing, or not allowed. Their rows wait, those of other topics go on.",
 );
 const PUBLISH: MetricDef = MetricDef {
-    buckets: &[
-        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
-    ],
+    buckets: keylane::metrics::OUTBOX_PUBLISH_SECONDS,
     ..metric(
         "keylane_outbox_publish_seconds",
         MetricKind::Histogram,
@@ -125,7 +115,16 @@ const PUBLISH: MetricDef = MetricDef {
 
 /// Every metric of an outbox.
 pub const ALL: &[MetricDef] = &[
-    UNSENT, OLDEST, ASIDE, SET_ASIDE, PUBLISHED, REPEATED, FENCED, BUCKETS, UNAVAILABLE, PUBLISH,
+    UNSENT,
+    OLDEST,
+    ASIDE,
+    SET_ASIDE,
+    PUBLISHED,
+    REPEATED,
+    FENCED,
+    BUCKETS,
+    UNAVAILABLE,
+    PUBLISH,
 ];
 
 /// Gives the recorder the units and the help texts. A relay does it when it starts.
@@ -136,9 +135,7 @@ pub fn describe() {
                 ::metrics::describe_counter!(metric.name, metric.unit, metric.help);
             }
             MetricKind::Gauge => ::metrics::describe_gauge!(metric.name, metric.unit, metric.help),
-            MetricKind::Histogram => {
-                ::metrics::describe_histogram!(metric.name, metric.unit, metric.help);
-            }
+            _ => ::metrics::describe_histogram!(metric.name, metric.unit, metric.help),
         }
     }
 }
@@ -168,7 +165,10 @@ impl Series {
         ::metrics::counter!(metric.name, "outbox" => self.outbox.clone()).increment(by as u64);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^52")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of rows are far below 2^52"
+    )]
     fn set(&self, metric: MetricDef, value: i64) {
         ::metrics::gauge!(metric.name, "outbox" => self.outbox.clone()).set(value as f64);
     }
@@ -193,8 +193,9 @@ impl Series {
         self.count(SET_ASIDE, 1);
     }
 
-    pub(super) fn waited(&self, time: Duration) {
-        ::metrics::histogram!(PUBLISH.name, "outbox" => self.outbox.clone()).record(time);
+    pub(super) fn waited(&self, times: impl Iterator<Item = Duration>) {
+        let histogram = ::metrics::histogram!(PUBLISH.name, "outbox" => self.outbox.clone());
+        times.for_each(|time| histogram.record(time));
     }
 
     pub(super) fn buckets(&self, buckets: usize) {
@@ -210,5 +211,41 @@ impl Series {
         self.set(ASIDE, figures.set_aside);
         let oldest = figures.oldest_unsent.as_secs_f64();
         ::metrics::gauge!(OLDEST.name, "outbox" => self.outbox.clone()).set(oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_page_is_the_table_in_the_code() {
+        let mut page = String::from("| name | type | unit | meaning |\n|---|---|---|---|\n");
+        for metric in ALL {
+            let unit = match metric.unit {
+                Unit::Seconds => "seconds",
+                _ => "",
+            };
+            let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
+            writeln!(page, "| `{name}` | {kind} | {unit} | {help} |").unwrap();
+        }
+        assert_eq!(include_str!("metrics.md"), page);
+    }
+
+    #[test]
+    fn names_end_as_their_kind_and_unit_demand() {
+        for metric in ALL {
+            let is_total = metric.name.ends_with("_total");
+            assert_eq!(
+                is_total,
+                metric.kind == MetricKind::Counter,
+                "{}",
+                metric.name
+            );
+            let is_time = metric.name.ends_with("_seconds");
+            assert_eq!(is_time, metric.unit == Unit::Seconds, "{}", metric.name);
+        }
     }
 }

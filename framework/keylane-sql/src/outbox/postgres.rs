@@ -14,7 +14,7 @@ use super::store::{Figures, Lease, MOST_COUNTED, Meta, Reading, Store, VERSION, 
 use crate::database::TableName;
 
 /// "keylane" as a number: one migration at a time.
-const MIGRATION_LOCK: i64 = 0x6b65_796c_616e_65;
+const MIGRATION_LOCK: i64 = 0x006b_6579_6c61_6e65;
 const LATER: &str = "clock_timestamp() + make_interval(secs => $2)";
 
 impl Store for Postgres {
@@ -117,7 +117,9 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
         let sql = match notifies {
             // One statement, one round trip. Equal notifications of a transaction are sent once.
             true => {
-                format!("with added as ({insert} returning bucket) select pg_notify($8, bucket::text) from added")
+                format!(
+                    "with added as ({insert} returning bucket) select pg_notify($8, bucket::text) from added"
+                )
             }
             false => insert,
         };
@@ -135,12 +137,7 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
         query.execute(&mut **transaction).await.map(drop)
     }
 
-    async fn renew(
-        pool: &PgPool,
-        table: &TableName,
-        relay: &str,
-        lease: Duration,
-    ) -> Result<View> {
+    async fn renew(pool: &PgPool, table: &TableName, relay: &str, lease: Duration) -> Result<View> {
         let (leases, relays) = (table.with("_buckets"), table.with("_relays"));
         let mut transaction = pool.begin().await?;
         let alive = format!(
@@ -153,10 +150,16 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
             query.execute(&mut *transaction).await?;
         }
         // Of relays that were killed.
-        let sql = format!("delete from {relays} where expires_at < clock_timestamp() - interval '1 hour'");
+        let sql = format!(
+            "delete from {relays} where expires_at < clock_timestamp() - interval '1 hour'"
+        );
         sqlx::query(&sql).execute(&mut *transaction).await?;
-        let sql = format!("select relay from {relays} where expires_at > clock_timestamp() order by relay");
-        let alive: Vec<String> = sqlx::query_scalar(&sql).fetch_all(&mut *transaction).await?;
+        let sql = format!(
+            "select relay from {relays} where expires_at > clock_timestamp() order by relay"
+        );
+        let alive: Vec<String> = sqlx::query_scalar(&sql)
+            .fetch_all(&mut *transaction)
+            .await?;
         let sql = format!(
             "select bucket, case when expires_at > clock_timestamp() then relay end, token from {leases} order by bucket"
         );
@@ -208,7 +211,9 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
     async fn leave(pool: &PgPool, table: &TableName, relay: &str) -> Result<()> {
         let (leases, relays) = (table.with("_buckets"), table.with("_relays"));
         for sql in [
-            format!("update {leases} set relay = null, expires_at = clock_timestamp() where relay = $1"),
+            format!(
+                "update {leases} set relay = null, expires_at = clock_timestamp() where relay = $1"
+            ),
             format!("delete from {relays} where relay = $1"),
         ] {
             sqlx::query(&sql).bind(relay).execute(pool).await?;
@@ -317,7 +322,10 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
                  extract(epoch from clock_timestamp() - set_aside_at)::float8 as since
              from {rows} where set_aside_at is not null order by seq limit $1"
         );
-        let listed = sqlx::query(&sql).bind(i64::from(most)).fetch_all(pool).await?;
+        let listed = sqlx::query(&sql)
+            .bind(i64::from(most))
+            .fetch_all(pool)
+            .await?;
         listed
             .into_iter()
             .map(|row| {

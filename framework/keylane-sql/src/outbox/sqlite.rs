@@ -19,8 +19,7 @@ impl Store for Sqlite {
     fn schema(table: &TableName, buckets: u32) -> String {
         let (rows, meta) = (table.quoted(), table.with("_meta"));
         let (leases, relays) = (table.with("_buckets"), table.with("_relays"));
-        let [unsent, aside, sent] =
-            ["_unsent", "_aside", "_sent"].map(|suffix| table.with(suffix));
+        let [unsent, aside, sent] = ["_unsent", "_aside", "_sent"].map(|suffix| table.with(suffix));
         let name = table.name();
         format!(
             "create table if not exists {rows} (
@@ -147,7 +146,9 @@ with recursive numbers (n) as (select 0 union all select n + 1 from numbers, {me
         let sql = format!("delete from {relays} where expires_at < {NOW} - 3600");
         sqlx::query(&sql).execute(&mut *transaction).await?;
         let sql = format!("select relay from {relays} where expires_at > {NOW} order by relay");
-        let alive: Vec<String> = sqlx::query_scalar(&sql).fetch_all(&mut *transaction).await?;
+        let alive: Vec<String> = sqlx::query_scalar(&sql)
+            .fetch_all(&mut *transaction)
+            .await?;
         let sql = format!(
             "select bucket, case when expires_at > {NOW} then relay end, token from {leases} order by bucket"
         );

@@ -259,7 +259,9 @@ impl<D: Database> Outbox<D> {
         if bytes > MOST_PAYLOAD_BYTES {
             return Err(OutboxError::Invalid {
                 setting: "task",
-                reason: format!("its value has {bytes} bytes, and the most is {MOST_PAYLOAD_BYTES}"),
+                reason: format!(
+                    "its value has {bytes} bytes, and the most is {MOST_PAYLOAD_BYTES}"
+                ),
             });
         }
         let meta = match self.shared.meta.get() {
@@ -289,7 +291,9 @@ impl<D: Database> Outbox<D> {
     /// Lets the relays of this process look at the table now. To be called after a commit on SQLite; on
     /// PostgreSQL the commit does it.
     pub fn wake(&self) {
-        self.shared.wake.send_modify(|count| *count = count.wrapping_add(1));
+        self.shared
+            .wake
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// A relay that publishes what is in the table.

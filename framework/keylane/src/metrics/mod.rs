@@ -29,6 +29,14 @@ mod series_name;
 mod subscription;
 mod table;
 
+/// The buckets of the outbox's histogram, of the crate `keylane-sql`: no promise of its own. The time from
+/// the writing of a row to Kafka's acknowledgement, with an outage in between.
+#[doc(hidden)]
+pub const OUTBOX_PUBLISH_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+    3600.0,
+];
+
 pub use labels::LabelDef;
 #[cfg(feature = "prometheus")]
 pub use prometheus::{

@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::enqueue_error::ReturnedTask;
+use super::new_task::NewTask;
 use super::outgoing::OutgoingRecord;
 use super::transactions::{TransactionError, Transactions};
-use super::new_task::NewTask;
 use super::{EnqueueError, TaskFormat, TaskProducerError, TaskSource, topic_check};
 use crate::Headers;
 use crate::config::{BootstrapServers, KafkaSettings};

@@ -21,10 +21,11 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// Those that users name. `keylane-core` and `keylane-connections` are parts of them.
-const CRATES: [&str; 4] = [
+const CRATES: [&str; 5] = [
     "keylane",
     "keylane_admin",
     "keylane_embedded_broker",
+    "keylane_sql",
     "keylane_testkit",
 ];
 

@@ -264,7 +264,9 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
     /// On a thread for blocking work.
     async fn transaction(&mut self, records: Vec<Record>) -> Result<(), PublishError> {
         if !self.is_held() {
-            return Err(PublishError::Failed("the lease was not renewed in time".to_owned()));
+            return Err(PublishError::Failed(
+                "the lease was not renewed in time".to_owned(),
+            ));
         }
         let Some(mut publisher) = self.publisher.take() else {
             return Err(PublishError::Failed("there is no producer".to_owned()));
@@ -286,9 +288,7 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
         let series = &self.common.series;
         series.published(rows.len());
         series.repeated(std::mem::take(&mut self.may_repeat).min(rows.len()));
-        for row in rows {
-            series.waited(row.age + row.read_at.elapsed());
-        }
+        series.waited(rows.iter().map(|row| row.age + row.read_at.elapsed()));
         self.published.extend(rows.iter().map(|row| row.seq));
     }
 

@@ -53,7 +53,9 @@ pub enum RelayError {
     Outbox(#[from] OutboxError),
     /// A part of it has panicked, which is a defect of keylane; the log has the place. Its leases expire,
     /// and other relays go on.
-    #[error("the relay of the outbox {table} has panicked; start another one, and report it: {panic}")]
+    #[error(
+        "the relay of the outbox {table} has panicked; start another one, and report it: {panic}"
+    )]
     Panicked {
         /// The table.
         table: String,
@@ -61,7 +63,9 @@ pub enum RelayError {
         panic: String,
     },
     /// What was being published did not end in time. Its rows may be published again.
-    #[error("the relay of the outbox {table} did not end within {waited:?}; its leases expire by themselves")]
+    #[error(
+        "the relay of the outbox {table} did not end within {waited:?}; its leases expire by themselves"
+    )]
     StopTimedOut {
         /// The table.
         table: String,

@@ -83,7 +83,11 @@ impl<D: Database, K: Kafka> Running<D, K> {
         let beside = CancellationToken::new();
         let _ends_with_this = beside.clone().drop_guard();
         let mut besides = JoinSet::new();
-        besides.spawn(listening(self.common.clone(), self.wakes.clone(), beside.clone()));
+        besides.spawn(listening(
+            self.common.clone(),
+            self.wakes.clone(),
+            beside.clone(),
+        ));
         besides.spawn(figures(self.common.clone(), beside));
         loop {
             tokio::select! {
@@ -173,7 +177,10 @@ impl<D: Database, K: Kafka> Running<D, K> {
     }
 
     fn start(&mut self, bucket: Bucket, token: i64) {
-        let Some(wake) = self.wakes.get(usize::try_from(bucket).unwrap_or(usize::MAX)) else {
+        let Some(wake) = self
+            .wakes
+            .get(usize::try_from(bucket).unwrap_or(usize::MAX))
+        else {
             return;
         };
         let stop = CancellationToken::new();

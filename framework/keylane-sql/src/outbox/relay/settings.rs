@@ -45,7 +45,8 @@ impl Settings {
     /// What is out of its range, and the range.
     pub(super) fn invalid(&self) -> Option<(&'static str, String)> {
         let seconds = |setting, value: Duration, least: u64, most: u64| {
-            let is_in = (Duration::from_millis(least)..=Duration::from_millis(most)).contains(&value);
+            let is_in =
+                (Duration::from_millis(least)..=Duration::from_millis(most)).contains(&value);
             (!is_in).then(|| {
                 let reason = format!("{value:?} is not between {least} ms and {most} ms");
                 (setting, reason)
@@ -81,7 +82,13 @@ mod tests {
         assert_eq!(with(|it| it.batch = 0), Some("batch"));
         assert_eq!(with(|it| it.batch_bytes = 0), Some("batch_bytes"));
         assert_eq!(with(|it| it.lease = Duration::ZERO), Some("lease"));
-        assert_eq!(with(|it| it.poll_interval = Duration::MAX), Some("poll_interval"));
-        assert_eq!(with(|it| it.keep_sent = Some(Duration::ZERO)), Some("keep_sent"));
+        assert_eq!(
+            with(|it| it.poll_interval = Duration::MAX),
+            Some("poll_interval")
+        );
+        assert_eq!(
+            with(|it| it.keep_sent = Some(Duration::ZERO)),
+            Some("keep_sent")
+        );
     }
 }

@@ -79,12 +79,16 @@ impl PrometheusRecorderBuilder {
             .fold(PrometheusBuilder::new(), |others, (name, value)| {
                 others.add_global_label(name, value)
             });
-        let mut buckets = self
-            .buckets
-            .into_iter()
+        let buckets = self.buckets.into_iter();
+        let buckets = buckets.map(|(metric, bounds)| (Matcher::Full(metric), bounds));
+        // Of the crate `keylane-sql`, unless the user sets others.
+        let of_outbox = Matcher::Prefix("keylane_outbox_".to_owned());
+        let of_outbox = (of_outbox, super::super::OUTBOX_PUBLISH_SECONDS.to_vec());
+        let mut buckets = std::iter::once(of_outbox)
+            .chain(buckets)
             .filter(|(_, bounds)| !bounds.is_empty());
         let others = buckets.try_fold(others, |others, (metric, bounds)| {
-            others.set_buckets_for_metric(Matcher::Full(metric), &bounds)
+            others.set_buckets_for_metric(metric, &bounds)
         });
         // Only an empty list is refused.
         let others = others.unwrap_or_default();

@@ -41,7 +41,10 @@ impl FakeKafka {
 
     /// Another producer takes all ids that were ever taken.
     pub(super) fn fence_all(&self) {
-        self.state().epochs.values_mut().for_each(|epoch| *epoch += 1);
+        self.state()
+            .epochs
+            .values_mut()
+            .for_each(|epoch| *epoch += 1);
     }
 
     /// Key, value and id of what is in the log, as text.
@@ -52,7 +55,11 @@ impl FakeKafka {
         let state = self.state();
         let of = |record: &Record| {
             let id = record.headers.last("keylane-outbox-id");
-            (text(record.key.as_ref()), text(record.value.as_ref()), text(id))
+            (
+                text(record.key.as_ref()),
+                text(record.value.as_ref()),
+                text(id),
+            )
         };
         state.log.iter().map(of).collect()
     }
@@ -99,7 +106,9 @@ impl Kafka for FakeKafka {
             state.refused.contains(&*String::from_utf8_lossy(value))
         };
         let refused = records.iter().enumerate().filter(|(_, it)| is_refused(it));
-        let refused: Vec<_> = refused.map(|(index, _)| (index, "too large".to_owned())).collect();
+        let refused: Vec<_> = refused
+            .map(|(index, _)| (index, "too large".to_owned()))
+            .collect();
         match (refused.is_empty(), state.names_the_refused) {
             (true, _) => {
                 state.log.extend_from_slice(records);
