@@ -17,6 +17,7 @@ pages! {
     FirstConsumer = "docs/src/first-consumer.md";
     Producer = "docs/src/producer.md";
     Outbox = "docs/src/outbox.md";
+    Inbox = "docs/src/inbox.md";
     Testing = "docs/src/testing.md";
     ControlTopic = "docs/src/control-topic.md";
     Layers = "docs/src/layers.md";

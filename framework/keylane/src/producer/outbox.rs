@@ -12,7 +12,7 @@ use super::enqueue_error::ReturnedTask;
 use super::new_task::NewTask;
 use super::outgoing::OutgoingRecord;
 use super::transactions::{TransactionError, Transactions};
-use super::{EnqueueError, TaskFormat, TaskProducerError, TaskSource, topic_check};
+use super::{EnqueueError, MessageIds, TaskFormat, TaskProducerError, TaskSource, topic_check};
 use crate::Headers;
 use crate::config::{BootstrapServers, KafkaSettings};
 use crate::kafka::config::side_client_config;
@@ -38,7 +38,7 @@ impl Record {
     /// # Errors
     /// A task that no broker would take.
     pub fn of(
-        task: NewTask,
+        mut task: NewTask,
         topic: Option<&str>,
         application_id: &str,
         instance_id: &str,
@@ -60,7 +60,9 @@ impl Record {
             application_id: application_id.to_owned(),
             instance_id: instance_id.to_owned(),
             format: TaskFormat::Header,
+            message_ids: MessageIds::Generated,
         };
+        task.name_message(&source, now);
         let record = task.into_record(topic, &source, now);
         Ok(Self {
             topic: record.topic,
