@@ -99,8 +99,8 @@ async fn of_two_duplicates_at_once_one_has_its_effect_on_postgresql() {
         return;
     };
     let pool = postgres.pool(20);
-    let inbox = Inbox::postgres(pool.clone(), "notifier");
-    let (one, other) = tokio::join!(inbox.clone().migrate(), inbox.migrate());
+    let migrate = || Inbox::postgres(pool.clone(), "notifier").migrate();
+    let (one, other) = tokio::join!(migrate(), migrate());
     other.unwrap();
     let inbox = one.unwrap();
 

@@ -277,7 +277,7 @@ fn schedules() -> impl Strategy<Value = Schedule> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(5_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn no_safe_attempt_makes_an_effect_a_second_time(schedule in schedules()) {

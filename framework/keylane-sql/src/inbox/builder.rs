@@ -1,6 +1,5 @@
 //! The settings of an inbox, and its tables.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::table::{Inbox, Settings};
 use crate::database::{Database, TableName};
 
 /// Describes an [`Inbox`]; made by [`Inbox::postgres`] or [`Inbox::sqlite`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct InboxBuilder<D: Database> {
     pool: Pool<D>,
     group: String,
@@ -23,7 +22,6 @@ pub struct InboxBuilder<D: Database> {
     margin: Duration,
     sweep_every: Duration,
     needs_topic_ids: bool,
-    database: PhantomData<D>,
 }
 
 impl<D: Database> InboxBuilder<D> {
@@ -36,7 +34,6 @@ impl<D: Database> InboxBuilder<D> {
             margin: Duration::from_secs(5 * 60),
             sweep_every: Duration::from_secs(30),
             needs_topic_ids: true,
-            database: PhantomData,
         }
     }
 
@@ -82,7 +79,7 @@ impl<D: Database> InboxBuilder<D> {
     }
 
     /// The brokers have no topic ids (Kafka before 2.8): records are told apart by the topic's name.
-    /// Default: [`once`](Inbox::once) refuses until the id is known, for seconds at most.
+    /// Default: [`once`](Inbox::once) waits until the id is known, for seconds at most.
     ///
     /// Where a topic is deleted and re-created, a new record can then pass for an old one, and has **no**
     /// effect: empty the table with the topic.

@@ -38,7 +38,7 @@ use crate::database::Database;
 /// assert_eq!(push.process(task()).await.unwrap(), Success::skipped("seen in the inbox"));
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Dedup<D: Database> {
     inbox: Inbox<D>,
     effect: String,

@@ -88,7 +88,7 @@ impl<D: Database> Inbox<D> {
         effect: &str,
         lease: Duration,
     ) -> Result<Begun<D>, InboxError> {
-        let (attempt, table) = (self.attempt(task)?, &self.settings.table);
+        let (attempt, table) = (self.attempt(task).await, &self.settings.table);
         // Empty is the one of the caller's transaction.
         let effect = if effect.is_empty() { "effect" } else { effect };
         let entry = attempt.entry(&self.settings.group, effect);

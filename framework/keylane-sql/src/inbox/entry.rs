@@ -34,9 +34,9 @@ impl Attempt {
         Self(task.identity())
     }
 
-    /// The topic whose id is still awaited.
-    pub(crate) fn awaits_log(&self) -> Option<String> {
-        self.0.awaits_log.then(|| self.0.origin.topic.to_string())
+    /// Whether the topic's id is still awaited.
+    pub(crate) fn awaits_log(&self) -> bool {
+        self.0.awaits_log
     }
 
     pub(crate) fn entry(&self, group: &str, effect: &str) -> Entry {

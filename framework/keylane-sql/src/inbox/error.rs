@@ -72,15 +72,6 @@ pub enum InboxError {
         /// What is allowed.
         limit: Duration,
     },
-    /// The brokers name the log of the record's topic, and keylane has no answer yet.
-    #[error(
-        "the id of topic {topic} is not known yet; it is queried every 5 seconds. Where the brokers have no topic ids \
-         (before Kafka 2.8), set `without_topic_ids`"
-    )]
-    LogUnknown {
-        /// The topic.
-        topic: String,
-    },
     /// The lease of an effect has expired, and another attempt has taken it over.
     #[error(
         "the lease of the effect {effect:?} has expired, and another attempt has taken it over; give it a longer one"

@@ -1,7 +1,7 @@
 //! The table, and entries in the caller's own transaction.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keylane::Task;
 use keylane_core::inbox::{Judgement, Times};
@@ -12,6 +12,10 @@ use super::entry::Attempt;
 use super::error::InboxError;
 use super::metrics::Series;
 use crate::database::{Database, TableName};
+
+/// How often an attempt looks whether its log is known, and when a line is logged.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const TOLD_AFTER: Duration = Duration::from_secs(15);
 
 /// Marks records whose effect was made, so that a record which is delivered again has none.
 ///
@@ -117,9 +121,11 @@ impl<D: Database> Inbox<D> {
     /// attempt sees the entry.
     ///
     /// # Errors
-    /// What the database answers; [`InboxError::TooLate`] for an attempt that began too long ago;
-    /// [`InboxError::LogUnknown`] for seconds at most. Return them: the record is retried by policy. The
-    /// transaction has to be rolled back.
+    /// What the database answers; [`InboxError::TooLate`] for an attempt that began too long ago. Return
+    /// them: the record is retried by policy. The transaction has to be rolled back.
+    ///
+    /// Where the topic's id is not confirmed yet, as after a log went back, it waits for that: half a
+    /// second or so.
     ///
     /// # Cancellation
     /// Dropping the future may leave the entry written or not. Roll the transaction back.
@@ -128,7 +134,7 @@ impl<D: Database> Inbox<D> {
         transaction: &mut Transaction<'_, D>,
         task: &Task<T>,
     ) -> Result<Once, InboxError> {
-        let attempt = self.attempt(task)?;
+        let attempt = self.attempt(task).await;
         let entry = attempt.entry(&self.settings.group, "");
         let marked = D::insert_entry(transaction, &self.settings.table, &entry).await;
         if !marked.map_err(|error| self.failed(error))? {
@@ -191,14 +197,30 @@ impl<D: Database> Inbox<D> {
         &self.settings.group
     }
 
-    pub(super) fn attempt<T>(&self, task: &Task<T>) -> Result<Attempt, InboxError> {
+    /// Waits until the log is known. An error instead would send the record to the retry topic, where
+    /// nothing names its log.
+    pub(super) async fn attempt<T>(&self, task: &Task<T>) -> Attempt {
         let attempt = Attempt::of(task);
-        match attempt
-            .awaits_log()
-            .filter(|_| self.settings.needs_topic_ids)
-        {
-            Some(topic) => Err(InboxError::LogUnknown { topic }),
-            None => Ok(attempt),
+        if !self.settings.needs_topic_ids || !attempt.awaits_log() {
+            return attempt;
+        }
+        let (since, mut is_told) = (Instant::now(), false);
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let attempt = Attempt::of(task);
+            if !attempt.awaits_log() {
+                return attempt;
+            }
+            if !is_told && since.elapsed() >= TOLD_AFTER {
+                is_told = true;
+                tracing::warn!(
+                    topic = task.topic(),
+                    partition = task.partition(),
+                    offset = task.offset(),
+                    "an attempt waits for the id of its topic, which no broker has confirmed; where the brokers have no \
+                     topic ids (before Kafka 2.8), set `without_topic_ids` of the inbox"
+                );
+            }
         }
     }
 

@@ -170,7 +170,7 @@ async fn a_retry_is_the_record_of_its_origin() {
 }
 
 #[tokio::test]
-async fn a_mark_goes_when_it_is_old_and_the_brokers_position_has_been_above_it_for_as_long() {
+async fn an_entry_goes_when_it_is_old_and_the_brokers_position_has_been_above_it_for_as_long() {
     let scene = Scene::new().await;
     for offset in 0..6 {
         scene.once(&task(offset, LOG, 1).build()).await.unwrap();
@@ -200,7 +200,7 @@ async fn a_mark_goes_when_it_is_old_and_the_brokers_position_has_been_above_it_f
 }
 
 #[tokio::test]
-async fn marks_of_a_topic_that_is_gone_go_when_the_other_one_has_been_there_for_a_wait() {
+async fn entries_of_a_topic_that_is_gone_go_when_the_other_one_has_been_there_for_a_wait() {
     let scene = Scene::new().await;
     scene.once(&task(4, LOG, 1).build()).await.unwrap();
     scene.pass(WAIT + SECOND).await;
@@ -243,7 +243,7 @@ async fn a_commit_that_names_no_log_sweeps_nothing_where_the_brokers_name_one() 
 
 /// It stood still while another member made the effect, the position passed, and the entry was swept.
 #[tokio::test]
-async fn a_fenced_attempt_that_wakes_late_has_no_effect_whether_the_mark_is_there_or_swept() {
+async fn a_fenced_attempt_that_wakes_late_has_no_effect_whether_the_entry_is_there_or_swept() {
     let scene = Scene::new().await;
     let began = Instant::now().checked_sub(LIMIT + SECOND);
     let began = began.expect("the machine has run for half a minute");
@@ -272,7 +272,7 @@ async fn a_fenced_attempt_that_wakes_late_has_no_effect_whether_the_mark_is_ther
 }
 
 #[tokio::test]
-async fn a_retry_that_no_mark_protects_is_made_and_counted() {
+async fn a_retry_that_no_entry_protects_is_made_and_counted() {
     let recorder = metrics_util::debugging::DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let guard = ::metrics::set_default_local_recorder(&recorder);
