@@ -1,5 +1,7 @@
 //! On SQLite: the rules. Time passes by what is written to the tables, and never by waiting.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::time::{Duration, Instant, SystemTime};
 
 use keylane::subscription::CommittedLog;
