@@ -55,10 +55,8 @@ impl<D: Database> Inbox<D> {
     /// use keylane::{Task, TaskError};
     /// use keylane_sql::inbox::{Begun, Inbox};
     ///
-    /// # #[cfg(feature = "sqlite")]
-    /// # mod example {
-    /// # use super::*;
     /// # async fn send(_: &str) -> Result<(), TaskError> { Ok(()) }
+    /// # #[cfg(feature = "sqlite")]
     /// async fn push(inbox: &Inbox<sqlx::Sqlite>, task: Task<String>) -> Result<(), TaskError> {
     ///     let effect = match inbox.begin(&task, "push", Duration::from_secs(30)).await? {
     ///         Begun::First(effect) | Begun::TakenOver(effect) => effect,
@@ -72,7 +70,6 @@ impl<D: Database> Inbox<D> {
     ///     effect.complete().await?;
     ///     Ok(())
     /// }
-    /// # }
     /// ```
     ///
     /// It uses a connection of the inbox's own pool. Do not call it within a transaction on the last one.

@@ -29,8 +29,6 @@ const TOLD_AFTER: Duration = Duration::from_secs(15);
 /// use keylane_sql::inbox::{Inbox, Once};
 ///
 /// # #[cfg(feature = "sqlite")]
-/// # mod example {
-/// # use super::*;
 /// async fn park(inbox: &Inbox<sqlx::Sqlite>, pool: &sqlx::SqlitePool, task: Task<String>) -> Result<(), TaskError> {
 ///     let mut transaction = pool.begin().await?;
 ///     if inbox.once(&mut transaction, &task).await? == Once::Seen {
@@ -43,7 +41,6 @@ const TOLD_AFTER: Duration = Duration::from_secs(15);
 ///     transaction.commit().await?;
 ///     Ok(())
 /// }
-/// # }
 /// ```
 ///
 /// Call it first in the transaction. A transaction that is rolled back leaves no entry.
