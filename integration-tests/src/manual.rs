@@ -18,6 +18,7 @@ pages! {
     Producer = "docs/src/producer.md";
     Outbox = "docs/src/outbox.md";
     RequestReply = "docs/src/request-reply.md";
+    Inbox = "docs/src/inbox.md";
     Testing = "docs/src/testing.md";
     ControlTopic = "docs/src/control-topic.md";
     Layers = "docs/src/layers.md";

@@ -27,7 +27,7 @@
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
 //! | [`control`] | what holds by a group's control topic, and which members run it |
 //! | [`redrive`] | which dead letters are written back, in which order, and what of it survives a crash |
-//! | [`inbox`] | whether an effect may have been made before, and which marks of it are no longer needed |
+//! | [`inbox`] | whether an effect may have been made before, and which entries about it are no longer needed |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!

@@ -13,9 +13,12 @@ use std::{
 
 use bytes::Bytes;
 use keylane::config::{Backoff, ControlTopic, Watchdog};
-use keylane::{DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError};
+use keylane::{DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionHandle, Task, TaskError};
 use keylane_admin::AdminServer;
-use keylane_sql::outbox::{Outbox, Relay};
+use keylane_sql::{
+    inbox::Inbox,
+    outbox::{Outbox, Relay},
+};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 /// A minute of the alert rules, as the tests run them.
@@ -94,7 +97,10 @@ pub async fn run() {
         .start()
         .unwrap();
     let relay = match std::env::var_os(format!("{VARIABLE}OUTBOX")) {
-        Some(_) => Some(outbox(&servers, &topic, directory_of_outbox).await),
+        Some(_) => {
+            let handle = subscription.handle();
+            Some(outbox(&servers, &topic, directory_of_outbox, &handle).await)
+        }
         None => None,
     };
     let end_of_input = tokio::task::spawn_blocking(|| {
@@ -109,8 +115,13 @@ pub async fn run() {
     }
 }
 
-/// A relay, and a task now and then, so that its figures are there to be read.
-async fn outbox(servers: &str, topic: &str, file: PathBuf) -> Relay {
+/// A relay, and a task now and then, so that its figures are there to be read; and an inbox.
+async fn outbox(
+    servers: &str,
+    topic: &str,
+    file: PathBuf,
+    subscription: &SubscriptionHandle,
+) -> Relay {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true);
@@ -121,6 +132,9 @@ async fn outbox(servers: &str, topic: &str, file: PathBuf) -> Relay {
         .topic(format!("{topic}-outbox"))
         .buckets(1);
     outbox.migrate().await.unwrap();
+    let inbox = Inbox::sqlite(pool.clone(), subscription.group()).sweep_every(MINUTE / 3);
+    let inbox = inbox.migrate().await.unwrap();
+    inbox.sweep(subscription).unwrap();
     let relay = outbox
         .relay()
         .bootstrap_servers(servers)

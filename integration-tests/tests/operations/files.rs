@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use keylane::metrics::names::{ALL, MetricKind};
-use keylane_sql::outbox::metrics::ALL as OF_OUTBOX;
+use keylane_sql::{inbox::metrics::ALL as OF_INBOX, outbox::metrics::ALL as OF_OUTBOX};
 
 use super::{
     dashboards::{boards, panels},
@@ -146,14 +146,17 @@ fn runbooks_that_panels_and_pages_name_exist() {
 #[test]
 fn every_metric_that_is_named_exists() {
     let own = ALL.iter().map(|metric| (metric.name, metric.kind));
-    let of_outbox = OF_OUTBOX.iter().map(|metric| (metric.name, metric.kind));
+    let of_outbox = OF_OUTBOX
+        .iter()
+        .chain(OF_INBOX)
+        .map(|metric| (metric.name, metric.kind));
     let metrics: Vec<_> = own.chain(of_outbox).collect();
     let mut named = BTreeSet::new();
     for (name, text) in everything() {
         // The table, which statements of the runbook name.
         for word in words(&text, "keylane_")
             .into_iter()
-            .filter(|word| word != "keylane_outbox")
+            .filter(|word| word != "keylane_outbox" && word != "keylane_inbox")
         {
             let metric = metrics
                 .iter()

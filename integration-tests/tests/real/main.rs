@@ -23,6 +23,7 @@ mod g8_calm_rebalances;
 mod g9_loud_failures;
 mod harness;
 mod idle_members;
+mod inbox;
 mod metrics;
 mod offset_resets;
 mod outbox;

@@ -1,10 +1,10 @@
-//! How long marks are kept, and until when an attempt can rely on them.
+//! How long entries are kept, and until when an attempt can rely on them.
 
 use std::time::Duration;
 
 use crate::retry_policy::LongestRetry;
 
-/// How long marks are kept.
+/// How long entries are kept.
 ///
 /// # Examples
 /// ```
@@ -33,7 +33,7 @@ pub struct TimesError {
     margin: Duration,
 }
 
-/// For how long a record has been retried through a retry topic when a mark of it is inserted.
+/// For how long a record has been retried through a retry topic when an entry of it is inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retried {
     /// It was read from its origin topic.
@@ -44,7 +44,7 @@ pub enum Retried {
     Unknown,
 }
 
-/// Whether a mark that is missing means that there was no effect.
+/// Whether an entry that is missing means that there was no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// It does.
@@ -56,7 +56,7 @@ pub enum Judgement {
 }
 
 impl Times {
-    /// Marks are kept for `wait`; `margin` holds what clocks differ by, and how long a member can
+    /// Entries are kept for `wait`; `margin` holds what clocks differ by, and how long a member can
     /// take itself for one of its group.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Times {
         Ok(Self { wait, margin })
     }
 
-    /// How long a mark is kept at least.
+    /// How long an entry is kept at least.
     pub fn wait(&self) -> Duration {
         self.wait
     }
@@ -78,7 +78,7 @@ impl Times {
         self.wait - self.margin
     }
 
-    /// Judges an attempt that has inserted its mark, this long after it began.
+    /// Judges an attempt that has inserted its entry, this long after it began.
     pub fn judge(&self, attempt: Duration, retried: Retried) -> Judgement {
         if attempt >= self.limit() {
             return Judgement::TooLate;
@@ -90,15 +90,17 @@ impl Times {
         }
     }
 
-    /// The wait that protects all retries of such a policy, where this one does not. `None` also
-    /// for a policy without an end, which no time protects.
-    pub fn needed_for(&self, longest: LongestRetry) -> Option<Duration> {
-        match longest {
-            LongestRetry::Bounded(time) if time >= self.limit() => {
-                Some(time.saturating_add(self.margin) + Duration::from_secs(1))
-            }
-            _ => None,
-        }
+    /// The wait that protects all attempts of such a policy, where this one does not. No time
+    /// protects all retries of a policy without an end.
+    pub fn needed_for(&self, longest: LongestRetry, attempt_timeout: Duration) -> Option<Duration> {
+        let longest = match longest {
+            LongestRetry::Bounded(time) => time.max(attempt_timeout),
+            LongestRetry::InPlace | LongestRetry::WithoutEnd => attempt_timeout,
+        };
+        let needed = longest
+            .saturating_add(self.margin)
+            .saturating_add(Duration::from_secs(1));
+        (longest >= self.limit()).then_some(needed)
     }
 }
 
@@ -126,11 +128,15 @@ mod tests {
             LongestRetry::WithoutEnd,
             LongestRetry::Bounded(seconds(3_299)),
         ] {
-            assert_eq!(times.needed_for(longest), None, "{longest:?}");
+            assert_eq!(times.needed_for(longest, seconds(300)), None, "{longest:?}");
         }
         let longest = LongestRetry::Bounded(seconds(3_300));
-        let needed = times.needed_for(longest).unwrap();
+        let needed = times.needed_for(longest, seconds(1)).unwrap();
+        assert_eq!(
+            times.needed_for(LongestRetry::InPlace, seconds(3_300)),
+            Some(needed)
+        );
         let times = Times::new(needed, seconds(300)).unwrap();
-        assert_eq!(times.needed_for(longest), None);
+        assert_eq!(times.needed_for(longest, seconds(1)), None);
     }
 }

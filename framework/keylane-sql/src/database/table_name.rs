@@ -32,6 +32,13 @@ impl TableName {
         }
     }
 
+    pub(crate) fn default_inbox() -> Self {
+        Self {
+            schema: None,
+            name: "keylane_inbox".to_owned(),
+        }
+    }
+
     /// The table, quoted, as statements name it.
     pub(crate) fn quoted(&self) -> String {
         self.with("")

@@ -37,7 +37,12 @@ pub struct MetricDef {
     pub buckets: &'static [f64],
 }
 
-const fn metric(name: &'static str, kind: MetricKind, unit: Unit, help: &'static str) -> MetricDef {
+pub(crate) const fn metric(
+    name: &'static str,
+    kind: MetricKind,
+    unit: Unit,
+    help: &'static str,
+) -> MetricDef {
     MetricDef {
         name,
         kind,

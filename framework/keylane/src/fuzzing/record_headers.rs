@@ -15,7 +15,7 @@ use crate::dead_letter::{
 use crate::record::{Origin, OriginLog, RecordHeaders, RetryState, TaskMetadata};
 
 /// The names with a meaning; an index beyond them is the name of another program's header.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "keylane-origin-topic",
     "keylane-origin-partition",
     "keylane-origin-offset",
@@ -34,6 +34,7 @@ const NAMES: [&str; 18] = [
     "kafka_dlt-original-offset",
     "keylane-redrive-count",
     "keylane-redrive-id",
+    "keylane-origin-log",
 ];
 const ROUND: &str = "keylane-retry-round";
 

@@ -67,6 +67,11 @@ impl GroupPositions {
         policy.longest(self.config.attempt_timeout)
     }
 
+    /// The time-out of attempts.
+    pub fn attempt_timeout(&self) -> Duration {
+        self.config.attempt_timeout
+    }
+
     /// What the brokers have committed now, of origin topics and retry topic. A topic that cannot be
     /// looked up is left out, and reported at the end.
     ///

@@ -24,12 +24,16 @@ const CONFIGURATION: &str = include_str!("../../../../docs/src/configuration.md"
 /// A test of that crate compares it with its code.
 const OUTBOX_METRICS: &str = include_str!("../../../keylane-sql/src/outbox/metrics.md");
 
-/// What begins like a metric and is none: crates, and the outbox's table.
-const CRATES: [&str; 7] = [
+const INBOX_METRICS: &str = include_str!("../../../keylane-sql/src/inbox/metrics.md");
+
+/// What begins like a metric and is none: crates, and the tables of outbox and inbox.
+const CRATES: [&str; 9] = [
     "keylane_",
     "keylane_admin",
     "keylane_core",
     "keylane_embedded_broker",
+    "keylane_inbox",
+    "keylane_inbox_groups",
     "keylane_outbox",
     "keylane_sql",
     "keylane_testkit",
@@ -65,7 +69,9 @@ fn the_manual_gives_the_defaults_of_the_table() {
 fn every_metric_the_documents_mention_exists() {
     let own = keylane::metrics::names::ALL.iter();
     let of_outbox = words(OUTBOX_METRICS, "keylane_outbox_");
-    let known: BTreeSet<&str> = own.map(|metric| metric.name).chain(of_outbox).collect();
+    let known = own.map(|metric| metric.name).chain(of_outbox);
+    let of_inbox = words(INBOX_METRICS, "keylane_inbox_");
+    let known: BTreeSet<&str> = known.chain(of_inbox).collect();
     let mut mentioned = 0;
     for document in written_by_hand() {
         for word in words(&document.text, "keylane_").filter(|word| !CRATES.contains(word)) {

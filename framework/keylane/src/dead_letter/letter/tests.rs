@@ -41,7 +41,7 @@ fn keylanes(original: &Headers, conventions: &[HeaderConvention]) -> Headers {
 #[test]
 fn keylanes_own_letter_is_read_whole() {
     let letter = Letter {
-        origin: parking(3, 42),
+        origin: Some(parking_failure().0),
         origin_timestamp: millis(1_763_698_842_000),
         group: Some("notifier".to_owned()),
         reason: Some("exhausted".to_owned()),

@@ -367,3 +367,30 @@ impl Assigned {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_confirmed_by_its_own_name_and_not_while_it_has_changed() {
+        let [old, new] = [1, 2].map(|high| LogId::of_topic(high, 0).unwrap());
+        let mut partition = Assigned::for_tests("tasks", 1);
+        partition.log = ReadLog::new(Some(Position::new(0)), Reset::Earliest, Some(old), 10);
+        partition.confirm_log(new);
+        assert!(!partition.log_is_confirmed);
+        let deadline = partition.now();
+        // Named once: a broker may lag behind.
+        partition.log.see(new, false, deadline);
+        partition.confirm_log(new);
+        assert!(!partition.log_is_confirmed);
+        partition.log.see(new, false, deadline);
+        partition.confirm_log(old);
+        assert!(!partition.log_is_confirmed, "it is another one");
+
+        partition.log = ReadLog::new(Some(Position::new(0)), Reset::Earliest, Some(old), 10);
+        partition.confirm_log(old);
+        assert!(partition.log_is_confirmed);
+        assert!(partition.replacement().log_is_confirmed);
+    }
+}

@@ -103,6 +103,7 @@ fn a_copy_has_the_records_own_headers_its_origin_and_group_and_begins_again() {
             "keylane-origin-topic=parking",
             "keylane-origin-partition=3",
             "keylane-origin-offset=42",
+            "keylane-origin-log=0123456789abcdef/7",
             "keylane-origin-timestamp=5",
             "keylane-group=notifier",
             "keylane-redrive-count=1",
