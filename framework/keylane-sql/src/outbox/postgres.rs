@@ -72,6 +72,11 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
     async fn migrate(pool: &PgPool, table: &TableName, buckets: u32) -> Result<()> {
         let mut transaction = pool.begin().await?;
         Self::lock(&mut transaction, MIGRATION_LOCK).await?;
+        // Even where an index is there, its statement waits for all transactions that have written
+        // into the table, and those that come after wait for it.
+        if Self::meta(&mut transaction, table).await?.is_some() {
+            return transaction.commit().await;
+        }
         let schema = Self::schema(table, buckets);
         transaction.execute(&*schema).await?;
         transaction.commit().await

@@ -15,6 +15,7 @@ fn subscribe(broker: &EmbeddedBroker, group: &str, topic: &str) -> SubscriptionB
     Subscription::builder(group, topic)
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "6000")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,6 +48,7 @@ async fn doubles(
     Subscription::builder("doubles", "questions")
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "6000")
         .start(Json, process)
         .await
         .unwrap()

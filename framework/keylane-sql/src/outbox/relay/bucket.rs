@@ -411,9 +411,13 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
         let mut held_until = self.common.held_until.clone();
         tokio::select! {
             () = self.stop.cancelled() => {}
-            changed = held_until.changed() => {
+            // Not `changed`: each clone of the receiver takes the last value for a new one.
+            is_over = async {
+                let is_held = |until: &Instant| Instant::now() < *until;
+                held_until.wait_for(is_held).await.is_err()
+            } => {
                 // The relay has ended without stopping this: it has panicked.
-                if changed.is_err() {
+                if is_over {
                     self.stop.cancel();
                 }
             }

@@ -283,7 +283,14 @@ impl Transactions {
         let deadline = Instant::now() + self.patience;
         let abort = || self.producer.abort_transaction(SLICE);
         let aborted = self.repeated(deadline, || false, abort);
-        aborted.map_err(Attempt::Final)
+        // The client then has no other transaction before this one's end: another producer has to
+        // take the id, which ends it.
+        aborted.map_err(|error| {
+            Attempt::Final(match error {
+                TransactionError::Failed(reason) => TransactionError::Lost(reason),
+                other => other,
+            })
+        })
     }
 
     /// Calls again what may be called again, until the deadline, or until it is in vain.
