@@ -10,12 +10,16 @@ use uuid::Uuid;
 
 use super::row::{NewRow, OutboxId, StoredRow};
 use super::set_aside::SetAsideRow;
-use super::store::{Figures, Lease, MOST_COUNTED, Meta, Reading, Store, VERSION, View};
+use super::store::{Figures, Lease, MOST_COUNTED, Meta, Reading, RowName, Store, VERSION, View};
 use crate::database::TableName;
 
 /// "keylane" as a number: one migration at a time.
 const MIGRATION_LOCK: i64 = 0x006b_6579_6c61_6e65;
 const LATER: &str = "clock_timestamp() + make_interval(secs => $2)";
+
+/// The rows of two lists, numbers and ids.
+const PUBLISHED: &str = "unnest($1::bigint[], $2::uuid[]) as published (seq, id)
+    where ours.seq = published.seq and ours.id = published.id";
 
 impl Store for Postgres {
     fn schema(table: &TableName, buckets: u32) -> String {
@@ -256,13 +260,18 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
         read.into_iter().map(stored).collect()
     }
 
-    async fn sent(pool: &PgPool, table: &TableName, rows: &[i64], keeps: bool) -> Result<()> {
+    async fn sent(pool: &PgPool, table: &TableName, rows: &[RowName], keeps: bool) -> Result<()> {
         let table = table.quoted();
         let sql = match keeps {
-            true => format!("update {table} set sent_at = clock_timestamp() where seq = any($1)"),
-            false => format!("delete from {table} where seq = any($1)"),
+            true => {
+                format!("update {table} as ours set sent_at = clock_timestamp() from {PUBLISHED}")
+            }
+            false => format!("delete from {table} as ours using {PUBLISHED}"),
         };
-        sqlx::query(&sql).bind(rows).execute(pool).await.map(drop)
+        let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let query = sqlx::query(&sql).bind(seqs).bind(ids);
+        query.execute(pool).await.map(drop)
     }
 
     async fn clean(pool: &PgPool, table: &TableName, after: Duration) -> Result<u64> {
@@ -279,19 +288,19 @@ insert into {leases} (bucket) select generate_series(0, buckets - 1) from {meta}
         pool: &PgPool,
         table: &TableName,
         lease: &Lease,
-        row: i64,
+        row: RowName,
         reason: &str,
     ) -> Result<bool> {
         let (rows, leases) = (table.quoted(), table.with("_buckets"));
         let sql = format!(
             "update {rows} set set_aside_at = clock_timestamp(), reason = $1
-             where seq = $2 and sent_at is null and set_aside_at is null
+             where seq = $2 and id = $6 and sent_at is null and set_aside_at is null
              and exists (select from {leases} where bucket = $3 and relay = $4 and token = $5)"
         );
-        let query = sqlx::query(&sql).bind(reason).bind(row);
+        let query = sqlx::query(&sql).bind(reason).bind(row.seq);
         let query = query.bind(lease.bucket.cast_signed()).bind(&lease.relay);
-        let done = query.bind(lease.token).execute(pool).await?;
-        Ok(done.rows_affected() > 0)
+        let query = query.bind(lease.token).bind(row.id);
+        Ok(query.execute(pool).await?.rows_affected() > 0)
     }
 
     async fn figures(pool: &PgPool, table: &TableName) -> Result<Figures> {

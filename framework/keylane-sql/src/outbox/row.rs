@@ -9,6 +9,7 @@ use keylane_core::outbox::Bucket;
 use uuid::Uuid;
 
 use super::headers;
+use super::store::RowName;
 
 /// The header that has the id of the row.
 pub(super) const ID_HEADER: &str = "keylane-outbox-id";
@@ -92,6 +93,13 @@ pub struct StoredRow {
 }
 
 impl StoredRow {
+    pub(super) fn name(&self) -> RowName {
+        RowName {
+            seq: self.seq,
+            id: self.id,
+        }
+    }
+
     /// The record to publish.
     ///
     /// # Errors

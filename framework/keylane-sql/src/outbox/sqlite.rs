@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::row::{NewRow, OutboxId, StoredRow};
 use super::set_aside::SetAsideRow;
-use super::store::{Figures, Lease, MOST_COUNTED, Meta, Reading, Store, VERSION, View};
+use super::store::{Figures, Lease, MOST_COUNTED, Meta, Reading, RowName, Store, VERSION, View};
 use crate::database::TableName;
 
 const NOW: &str = "unixepoch('subsec')";
@@ -237,14 +237,21 @@ with recursive numbers (n) as (select 0 union all select n + 1 from numbers, {me
         read.iter().map(stored).collect()
     }
 
-    async fn sent(pool: &SqlitePool, table: &TableName, rows: &[i64], keeps: bool) -> Result<()> {
+    async fn sent(
+        pool: &SqlitePool,
+        table: &TableName,
+        rows: &[RowName],
+        keeps: bool,
+    ) -> Result<()> {
         let table = table.quoted();
         let these = "where seq in (select value from json_each($1))";
         let sql = match keeps {
             true => format!("update {table} set sent_at = {NOW} {these}"),
             false => format!("delete from {table} {these}"),
         };
-        let query = sqlx::query(&sql).bind(serde_json::json!(rows).to_string());
+        // By their numbers alone: a file has no replica, and another program may write ids otherwise.
+        let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+        let query = sqlx::query(&sql).bind(serde_json::json!(seqs).to_string());
         query.execute(pool).await.map(drop)
     }
 
@@ -261,7 +268,7 @@ with recursive numbers (n) as (select 0 union all select n + 1 from numbers, {me
         pool: &SqlitePool,
         table: &TableName,
         lease: &Lease,
-        row: i64,
+        row: RowName,
         reason: &str,
     ) -> Result<bool> {
         let (rows, leases) = (table.quoted(), table.with("_buckets"));
@@ -270,7 +277,10 @@ with recursive numbers (n) as (select 0 union all select n + 1 from numbers, {me
              where seq = $2 and sent_at is null and set_aside_at is null
              and exists (select 1 from {leases} as held where held.bucket = $3 and relay = $4 and token = $5)"
         );
-        let query = sqlx::query(&sql).bind(reason).bind(row).bind(lease.bucket);
+        let query = sqlx::query(&sql)
+            .bind(reason)
+            .bind(row.seq)
+            .bind(lease.bucket);
         let query = query.bind(&lease.relay).bind(lease.token);
         Ok(query.execute(pool).await?.rows_affected() > 0)
     }

@@ -30,6 +30,14 @@ pub struct Lease {
     pub(crate) token: i64,
 }
 
+/// Which row. After a fail-over to a replica that was behind, or a restore, a new row may have the
+/// number of one that was published: so a row is named by both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowName {
+    pub(crate) seq: i64,
+    pub(crate) id: Uuid,
+}
+
 /// The relays and their buckets, after this relay has renewed its leases.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -171,7 +179,7 @@ pub trait Store: sqlx::Database {
     fn sent(
         pool: &Pool<Self>,
         table: &TableName,
-        rows: &[i64],
+        rows: &[RowName],
         keeps: bool,
     ) -> impl Future<Output = Result<()>> + Send;
 
@@ -187,7 +195,7 @@ pub trait Store: sqlx::Database {
         pool: &Pool<Self>,
         table: &TableName,
         lease: &Lease,
-        row: i64,
+        row: RowName,
         reason: &str,
     ) -> impl Future<Output = Result<bool>> + Send;
 

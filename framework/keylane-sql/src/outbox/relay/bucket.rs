@@ -15,7 +15,7 @@ use super::topics::Topics;
 use crate::database::Database;
 use crate::outbox::metrics::Series;
 use crate::outbox::row::StoredRow;
-use crate::outbox::store::{Lease, Meta, Reading};
+use crate::outbox::store::{Lease, Meta, Reading, RowName};
 use crate::outbox::table::Outbox;
 
 /// For taking a transactional id: longer than a transaction that another relay has left open.
@@ -54,7 +54,7 @@ pub(super) struct BucketWorker<D: Database, K: Kafka> {
     limit: BatchLimit,
     pause: Pause,
     /// Published, but not deleted yet.
-    published: Vec<i64>,
+    published: Vec<RowName>,
     /// The last transaction had no answer: what comes may be there already.
     may_repeat: usize,
 }
@@ -298,7 +298,7 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
         series.published(rows.len());
         series.repeated(std::mem::take(&mut self.may_repeat).min(rows.len()));
         series.waited(rows.iter().map(|row| row.age + row.read_at.elapsed()));
-        self.published.extend(rows.iter().map(|row| row.seq));
+        self.published.extend(rows.iter().map(StoredRow::name));
     }
 
     /// Deletes what is published. That is right whoever holds the bucket by now: it is published. Returns
@@ -331,7 +331,7 @@ impl<D: Database, K: Kafka> BucketWorker<D, K> {
         }
         let reason = reason[..end].replace('\0', " ");
         let (pool, table) = (self.common.outbox.pool(), self.common.outbox.table_name());
-        match D::set_aside(pool, table, &self.lease, row.seq, &reason).await {
+        match D::set_aside(pool, table, &self.lease, row.name(), &reason).await {
             Ok(true) => {
                 self.common.series.set_aside();
                 tracing::error!(outbox = %table, id = %row.id, topic = row.topic, reason,
