@@ -909,7 +909,7 @@ fn an_order_of_this_member_takes_back_none_that_is_directed_and_a_directed_skip_
 fn what_a_member_orders_by_itself_is_inherited_by_its_next_epoch() {
     let mut before = partition(settings());
     before.pause_key(7, at(0)).unwrap();
-    before.skip(Offset::new(1), note(), at(0)).unwrap();
+    before.skip(Offset::new(3), note(), at(0)).unwrap();
     before.skip(Offset::new(2), note(), at(0)).unwrap();
     let delivered = before.deliver(delivery(2, Some(8)), at(0));
     assert_eq!(delivered, Delivered::SkippedByOperator);
@@ -918,7 +918,7 @@ fn what_a_member_orders_by_itself_is_inherited_by_its_next_epoch() {
     next.inherit_own_orders(before.own_orders());
     deliver(&mut next, 0, 7);
     assert_eq!(
-        next.deliver(delivery(1, Some(8)), at(0)),
+        next.deliver(delivery(3, Some(8)), at(0)),
         Delivered::SkippedByOperator
     );
     assert_eq!((start(&mut next), next.paused_keys()), (None, 1));
