@@ -12,7 +12,7 @@ use crate::retry_policy::LongestRetry;
 ///
 /// use keylane_core::inbox::{Judgement, Retried, Times};
 ///
-/// let minutes = |minutes| Duration::from_secs(minutes * 60);
+/// let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
 /// let times = Times::new(minutes(60), minutes(5))?;
 /// assert_eq!(times.judge(minutes(54), Retried::No), Judgement::Safe);
 /// assert_eq!(times.judge(minutes(55), Retried::No), Judgement::TooLate);
